@@ -1,0 +1,93 @@
+//! Making a log durable: fdatasync of what was written, sealing of what was rolled, and the recovery point.
+
+use std::sync::{PoisonError, atomic::Ordering};
+
+use crate::{Log, LogError, disk::replace_file_unsynced, segment::file_name};
+
+/// The recovery point is written at most this often, unless segments were sealed or epochs changed.
+const CHECKPOINT_INTERVAL_MS: i64 = 5_000;
+
+/// Who is told how far a log is durable.
+pub trait LogObserver: Send + Sync {
+    /// Everything below `log_end_offset` is on disk.
+    fn durable(&self, log_end_offset: i64);
+    /// The log directory is offline for good.
+    fn failed(&self);
+}
+
+impl Log {
+    /// Makes everything appended so far durable and tells the observer. A failure takes the log directory offline.
+    pub fn sync(&self, now_ms: i64) -> Result<i64, LogError> {
+        self.health.check()?;
+        match self.try_sync(now_ms) {
+            Ok(durable_end) => {
+                if let Some(observer) = self.observer.get() {
+                    observer.durable(durable_end);
+                }
+                Ok(durable_end)
+            }
+            Err(error) => {
+                self.health.fail(&error);
+                if let Some(observer) = self.observer.get() {
+                    observer.failed();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn try_sync(&self, now_ms: i64) -> Result<i64, LogError> {
+        let (end, active, rolled, epochs_changed) = {
+            let mut appender = self.appender();
+            let active = self.segments().last().cloned();
+            self.dirty_bytes.store(0, Ordering::Release);
+            (
+                self.log_end_offset(),
+                active,
+                std::mem::take(&mut appender.rolled),
+                appender.epochs_changed,
+            )
+        };
+        for (segment, snapshot) in &rolled {
+            segment.file.sync_data().map_err(LogError::io("sync segment", &segment.path))?;
+            let path = self.dir.join(file_name(segment.next_offset(), "snapshot"));
+            replace_file_unsynced(&*self.disk, &path, snapshot).map_err(LogError::io("write snapshot", path))?;
+        }
+        if let Some(active) = active {
+            active.file.sync_data().map_err(LogError::io("sync segment", &active.path))?;
+        }
+        if !rolled.is_empty() {
+            // New segment names first: a sealed segment promises that its successor will be found.
+            self.disk.sync_dir(&self.dir).map_err(LogError::io("sync directory", &self.dir))?;
+            for (segment, _) in &rolled {
+                segment.seal(&*self.disk)?;
+            }
+            self.disk.sync_dir(&self.dir).map_err(LogError::io("sync directory", &self.dir))?;
+        }
+        self.durable_end.fetch_max(end, Ordering::AcqRel);
+        let due = {
+            let mut state = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = epochs_changed || !rolled.is_empty() || now_ms - state.written_ms >= CHECKPOINT_INTERVAL_MS;
+            if due {
+                state.written_ms = now_ms;
+            }
+            due
+        };
+        if due {
+            self.store_checkpoint(end)?;
+        }
+        Ok(end)
+    }
+
+    /// Makes the log ready for a clean start: synced, indexed, with a producer snapshot at its end.
+    pub fn close(&self, now_ms: i64) -> Result<(), LogError> {
+        let end = self.sync(now_ms)?;
+        let snapshot = self.appender().producers.encode(end);
+        let path = self.dir.join(file_name(end, "snapshot"));
+        replace_file_unsynced(&*self.disk, &path, &snapshot).map_err(LogError::io("write snapshot", path))?;
+        if let Some(active) = self.segments().last() {
+            active.write_index(&*self.disk)?;
+        }
+        self.store_checkpoint(end)
+    }
+}
