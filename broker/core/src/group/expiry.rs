@@ -1,0 +1,85 @@
+//! Offset expiry, by Kafka's rules (KIP-211).
+//!
+//! | group | an offset expires when … |
+//! |-------|--------------------------|
+//! | any, the commit named its own time (OffsetCommit v2–v4) | that time is reached |
+//! | Empty, had members | the group has been empty for `offsets.retention.minutes` |
+//! | simple (never had members) | it was committed `offsets.retention.minutes` ago |
+//! | Stable consumers, topic not subscribed | it was committed `offsets.retention.minutes` ago |
+//! | all others | never |
+//!
+//! An Empty group that is left without offsets goes away itself.
+
+use std::collections::BTreeSet;
+
+use super::{CommittedOffset, Decision, GroupCoordinator, GroupState, admin::tombstone, state::ClassicGroup};
+
+/// What the retention of a group's offsets counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RetentionBase {
+    /// The commit.
+    Commit,
+    /// The moment the group became empty.
+    Emptied(i64),
+}
+
+impl GroupCoordinator {
+    /// One pass over all groups.
+    pub(super) fn expire_offsets(&mut self, now_ms: i64, decision: &mut Decision) {
+        let group_ids: BTreeSet<String> = self.groups.keys().chain(self.hard.groups_with_offsets()).cloned().collect();
+        for group_id in group_ids {
+            let all_expired = self.expire_group(now_ms, &group_id, decision);
+            let has_pending_members = self.groups.get(&group_id).is_some_and(|group| !group.pending_joins.is_empty());
+            if all_expired && !has_pending_members && self.state_of(&group_id) == GroupState::Empty {
+                self.bury(&group_id, decision);
+            }
+        }
+    }
+
+    /// Expires a group's offsets and says whether none is left.
+    fn expire_group(&self, now_ms: i64, group_id: &str, decision: &mut Decision) -> bool {
+        let group = self.groups.get(group_id);
+        let Some(base) = retention_base(group) else { return false };
+        let mut all_expired = !self.hard.has_any_pending(group_id);
+        for (topic, partitions) in self.hard.offsets(group_id).into_iter().flatten() {
+            let is_subscribed = group
+                .and_then(|group| group.subscribed_topics.as_ref())
+                .is_some_and(|topics| topics.contains(topic));
+            for (partition, stored) in partitions {
+                let is_expired =
+                    !is_subscribed && self.is_expired(now_ms, base, &stored.commit) && !self.hard.has_pending(group_id, topic, *partition);
+                if is_expired {
+                    decision.records.push(tombstone(group_id, topic, *partition));
+                } else {
+                    all_expired = false;
+                }
+            }
+        }
+        all_expired
+    }
+
+    fn is_expired(&self, now_ms: i64, base: RetentionBase, commit: &CommittedOffset) -> bool {
+        if let Some(expire_timestamp_ms) = commit.expire_timestamp_ms {
+            return now_ms >= expire_timestamp_ms;
+        }
+        let since_ms = match base {
+            RetentionBase::Commit => commit.commit_timestamp_ms,
+            RetentionBase::Emptied(emptied_ms) => emptied_ms,
+        };
+        now_ms.saturating_sub(since_ms) >= self.config.offsets_retention_ms
+    }
+}
+
+/// What retention counts from, `None` if the group's offsets do not expire now.
+fn retention_base(group: Option<&ClassicGroup>) -> Option<RetentionBase> {
+    let Some(group) = group.filter(|group| group.protocol_type.is_some()) else {
+        return Some(RetentionBase::Commit);
+    };
+    match group.state() {
+        // Records of old brokers do not say when the group became empty.
+        GroupState::Empty => Some(group.state_timestamp_ms.map_or(RetentionBase::Commit, RetentionBase::Emptied)),
+        // Without readable subscriptions (other protocol types) nothing is known to be unused.
+        GroupState::Stable => group.subscribed_topics.as_ref().map(|_| RetentionBase::Commit),
+        GroupState::PreparingRebalance | GroupState::CompletingRebalance | GroupState::Dead => None,
+    }
+}
