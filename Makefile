@@ -1,0 +1,42 @@
+# The entry points. `make demo` and `make test` do all their set-up on Debian or Ubuntu with rustup, and say what they do.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+SETUP := tests/setup/setup.sh
+GUESTS := redact json-filter validate
+WASM_DIR := target/wasm32-unknown-unknown/guest
+
+.PHONY: help demo test lint bench plugins
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables: make demo KEEP=1 (leave it running) INPUT=file.jsonl (your own records); make bench ARGS=…"
+
+demo: target/setup/toolchain target/setup/packages target/setup/python $(if $(INPUT),,target/setup/flights) plugins ## real flights: plugins, tiering, a view, kill -9
+	cargo build --release -p millstream
+	@INPUT="$(INPUT)" KEEP="$(KEEP)" target/venv/bin/python tests/demo/demo.py
+
+test: target/setup/toolchain target/setup/packages target/setup/python plugins ## every test, with real clients
+	@tests/setup/test.sh
+
+lint: target/setup/toolchain ## format, clippy, shell scripts, licences
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --test e2e -- -D warnings
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run tests/setup/*.sh; else echo "shellcheck is not installed; skipped"; fi
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed; skipped"; fi
+
+bench: target/setup/toolchain target/setup/packages target/setup/python plugins ## speed against baselines of the same run
+	cargo build --release -p millstream
+	cargo run --release -p millstream-bench -- $(ARGS)
+
+plugins: target/setup/toolchain ## build the ready-made plugins into target/plugins
+	env -u RUSTFLAGS cargo build --config plugins/guest.toml --profile guest --target wasm32-unknown-unknown $(GUESTS:%=-p millstream-%)
+	@mkdir -p target/plugins
+	@for guest in $(GUESTS); do cp "$(WASM_DIR)/millstream_$${guest//-/_}.wasm" "target/plugins/$$guest.wasm"; done
+
+target/setup/toolchain target/setup/packages target/setup/python target/setup/flights: target/setup/%: $(SETUP)
+	@$(SETUP) $*
+
+target/setup/python: tests/setup/requirements.txt target/setup/packages
+target/setup/flights: tests/demo/flights.py target/setup/python

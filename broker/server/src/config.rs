@@ -1,0 +1,83 @@
+//! What a broker is started with.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use millstream_core::metadata::configs::{BrokerLayers, Overrides, Scope, effective_value};
+
+/// A start configuration that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value was refused.
+    #[error("{0}")]
+    Invalid(String),
+    /// A listener that everybody can reach, without authentication.
+    #[error("{name} {address} is not a loopback address and has no authentication; bind it to 127.0.0.1 or pass --allow-insecure")]
+    Insecure {
+        /// `kafka listener` or `admin listener`.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+}
+
+/// What a broker is started with. Everything that Kafka has a name for is in `values`.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// `node.id`
+    pub node_id: i32,
+    /// Where logs live.
+    pub data_dir: PathBuf,
+    /// Address of the Kafka listener; port 0 takes a free one.
+    pub kafka_address: SocketAddr,
+    /// Host and port that clients are told; the bound address if not set.
+    pub advertised: Option<(String, u16)>,
+    /// Address of the admin listener.
+    pub admin_address: SocketAddr,
+    /// Whether listeners may be open to all.
+    pub allow_insecure: bool,
+    /// Kafka's broker configurations, checked against their definitions.
+    pub values: Overrides,
+}
+
+impl BrokerConfig {
+    /// Checks names, values and listeners.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (name, value) in &self.values {
+            Scope::Broker.check(name, value).map_err(ConfigError::Invalid)?;
+        }
+        for (name, address) in [("kafka listener", self.kafka_address), ("admin listener", self.admin_address)] {
+            if !self.allow_insecure && !address.ip().is_loopback() {
+                return Err(ConfigError::Insecure { name, address });
+            }
+        }
+        Ok(())
+    }
+
+    /// A value from the start configuration or its default, as text.
+    pub fn text(&self, name: &str) -> String {
+        let layers = BrokerLayers {
+            fixed: &self.values,
+            ..BrokerLayers::none()
+        };
+        let value = effective_value(Scope::Broker, name, &Overrides::new(), &layers);
+        value.unwrap_or_else(|| unreachable!("{name} is a defined broker configuration with a default"))
+    }
+
+    /// A number from the start configuration or its default.
+    pub fn number(&self, name: &str) -> i64 {
+        let text = self.text(name);
+        text.trim()
+            .parse()
+            .unwrap_or_else(|_| unreachable!("{name} was checked to be a number, not {text:?}"))
+    }
+
+    /// A size or count from the start configuration or its default; negative numbers count as 0.
+    pub fn size(&self, name: &str) -> usize {
+        usize::try_from(self.number(name)).unwrap_or(0)
+    }
+
+    /// A flag from the start configuration or its default.
+    pub fn flag(&self, name: &str) -> bool {
+        self.text(name).trim().eq_ignore_ascii_case("true")
+    }
+}

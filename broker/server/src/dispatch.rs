@@ -1,0 +1,233 @@
+//! From a frame to the handler of its API key.
+
+use std::{ops::RangeInclusive, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use millstream_protocol::{
+    ApiKey, Decoder, KString, Request, Response,
+    api::{advertised_versions, decode_request_header, encode_response},
+    chunk::Chunk,
+};
+
+use crate::{
+    broker::Broker,
+    context::{ANONYMOUS, RequestContext},
+    handlers::*,
+};
+
+/// A request's answer, in the order of the requests.
+pub(crate) enum Answer {
+    /// It is ready.
+    Now(Vec<Chunk>),
+    /// It needs something to happen first; the next request may start. `None`: the connection must close.
+    Later(BoxFuture<Option<Vec<Chunk>>>),
+    /// The client expects none.
+    Nothing,
+    /// The connection must close; the reason goes to the log.
+    Close(String),
+}
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The keys that are served, with their versions. ApiVersions advertises exactly these.
+pub const API_VERSIONS: &[ApiKey] = &[
+    ApiKey::Produce,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::Metadata,
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
+    ApiKey::FindCoordinator,
+    ApiKey::JoinGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::SyncGroup,
+    ApiKey::DescribeGroups,
+    ApiKey::ListGroups,
+    ApiKey::ApiVersions,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::DeleteRecords,
+    ApiKey::InitProducerId,
+    ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeConfigs,
+    ApiKey::CreatePartitions,
+    ApiKey::DeleteGroups,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::OffsetDelete,
+    ApiKey::DescribeCluster,
+    ApiKey::DescribeTopicPartitions,
+];
+
+/// The versions of a key that are served and advertised; `None` for keys that are not served.
+///
+/// Versions that promise what is not there yet are held back: Produce 12 stands for KIP-890, and OffsetCommit 10, OffsetFetch 10 and
+/// InitProducerId 6 are unstable in Kafka 4.1.
+pub fn served_versions(key: ApiKey) -> Option<RangeInclusive<i16>> {
+    if !API_VERSIONS.contains(&key) {
+        return None;
+    }
+    let all = advertised_versions(key);
+    let max = match key {
+        ApiKey::Produce => 11,
+        ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
+        ApiKey::InitProducerId => 5,
+        _ => *all.end(),
+    };
+    Some(*all.start()..=max.min(*all.end()))
+}
+
+/// What a connection knows of its client.
+pub(crate) struct Client {
+    pub broker: Arc<Broker>,
+    pub address: std::net::IpAddr,
+}
+
+struct Incoming {
+    broker: Arc<Broker>,
+    context: RequestContext,
+    correlation_id: i32,
+    decoder: Decoder,
+}
+
+/// Decodes a frame and starts its handler. What has to keep the order of the connection's requests is done when this returns.
+pub(crate) async fn dispatch(client: &Client, frame: Bytes) -> Answer {
+    let mut decoder = Decoder::new(frame);
+    let header = match decode_request_header(&mut decoder) {
+        Ok(header) => header,
+        Err(error) => return Answer::Close(format!("bad request header: {error}")),
+    };
+    let version = header.api_version;
+    let Some(key) = ApiKey::from_i16(header.api_key).filter(|key| served_versions(*key).is_some()) else {
+        return Answer::Close(format!("unknown api key {} version {version}", header.api_key));
+    };
+    if served_versions(key).is_none_or(|versions| !versions.contains(&version)) {
+        // KIP-511: a client that is newer than the broker learns which versions there are.
+        if key == ApiKey::ApiVersions {
+            return encoded(&api_versions::unsupported(), 0, header.correlation_id);
+        }
+        return Answer::Close(format!("{key:?} version {version} is not supported"));
+    }
+    client.broker.metrics.request(key);
+    let context = RequestContext {
+        version,
+        client_id: header.client_id.unwrap_or(KString::from_static("")),
+        client_address: client.address,
+        principal: ANONYMOUS,
+    };
+    let incoming = Incoming {
+        broker: Arc::clone(&client.broker),
+        context,
+        correlation_id: header.correlation_id,
+        decoder,
+    };
+    route(key, incoming).await
+}
+
+fn route(key: ApiKey, incoming: Incoming) -> BoxFuture<Answer> {
+    match key {
+        ApiKey::Produce => Box::pin(start_produce(incoming)),
+        ApiKey::Fetch => later(incoming, fetch::handle),
+        ApiKey::JoinGroup => later(incoming, join_group::handle),
+        ApiKey::SyncGroup => later(incoming, sync_group::handle),
+        ApiKey::ListOffsets => now(incoming, list_offsets::handle),
+        ApiKey::Metadata => now(incoming, metadata::handle),
+        ApiKey::OffsetCommit => now(incoming, offset_commit::handle),
+        ApiKey::OffsetFetch => now(incoming, offset_fetch::handle),
+        ApiKey::FindCoordinator => now(incoming, find_coordinator::handle),
+        ApiKey::Heartbeat => now(incoming, heartbeat::handle),
+        ApiKey::LeaveGroup => now(incoming, leave_group::handle),
+        ApiKey::DescribeGroups => now(incoming, describe_groups::handle),
+        ApiKey::ListGroups => now(incoming, list_groups::handle),
+        ApiKey::ApiVersions => now(incoming, api_versions::handle),
+        ApiKey::CreateTopics => now(incoming, create_topics::handle),
+        ApiKey::DeleteTopics => now(incoming, delete_topics::handle),
+        ApiKey::DeleteRecords => now(incoming, delete_records::handle),
+        ApiKey::InitProducerId => now(incoming, init_producer_id::handle),
+        ApiKey::OffsetForLeaderEpoch => now(incoming, offset_for_leader_epoch::handle),
+        ApiKey::DescribeConfigs => now(incoming, describe_configs::handle),
+        ApiKey::CreatePartitions => now(incoming, create_partitions::handle),
+        ApiKey::DeleteGroups => now(incoming, delete_groups::handle),
+        ApiKey::IncrementalAlterConfigs => now(incoming, incremental_alter_configs::handle),
+        ApiKey::OffsetDelete => now(incoming, offset_delete::handle),
+        ApiKey::DescribeCluster => now(incoming, describe_cluster::handle),
+        ApiKey::DescribeTopicPartitions => now(incoming, describe_topic_partitions::handle),
+        _ => Box::pin(async move { Answer::Close(format!("{key:?} is not served")) }),
+    }
+}
+
+type Handler<R, F> = fn(Arc<Broker>, RequestContext, R) -> F;
+
+/// The answer is complete before the connection's next request starts.
+fn now<R, F>(mut incoming: Incoming, handler: Handler<R, F>) -> BoxFuture<Answer>
+where
+    R: Request + Send + 'static,
+    R::Response: Send,
+    F: Future<Output = R::Response> + Send + 'static,
+{
+    Box::pin(async move {
+        let version = incoming.context.version;
+        match R::decode(&mut incoming.decoder, version) {
+            Ok(request) => encoded(
+                &handler(incoming.broker, incoming.context, request).await,
+                version,
+                incoming.correlation_id,
+            ),
+            Err(error) => Answer::Close(format!("bad {} version {version}: {error}", R::NAME)),
+        }
+    })
+}
+
+/// The connection's next request may start while this one waits.
+fn later<R, F>(mut incoming: Incoming, handler: Handler<R, F>) -> BoxFuture<Answer>
+where
+    R: Request + Send + 'static,
+    R::Response: Send,
+    F: Future<Output = R::Response> + Send + 'static,
+{
+    Box::pin(async move {
+        let version = incoming.context.version;
+        let request = match R::decode(&mut incoming.decoder, version) {
+            Ok(request) => request,
+            Err(error) => return Answer::Close(format!("bad {} version {version}: {error}", R::NAME)),
+        };
+        let correlation_id = incoming.correlation_id;
+        let response = handler(incoming.broker, incoming.context, request);
+        Answer::Later(Box::pin(async move { encode(&response.await, version, correlation_id) }))
+    })
+}
+
+async fn start_produce(mut incoming: Incoming) -> Answer {
+    let version = incoming.context.version;
+    if version < *<millstream_protocol::messages::ProduceRequest as millstream_protocol::Message>::VERSIONS.start() {
+        // Advertised only for librdkafka's sake (KAFKA-18659); no client sends them to a broker that has newer ones.
+        return Answer::Close(format!("Produce version {version} is not supported"));
+    }
+    let request = match millstream_protocol::Message::decode(&mut incoming.decoder, version) {
+        Ok(request) => request,
+        Err(error) => return Answer::Close(format!("bad ProduceRequest version {version}: {error}")),
+    };
+    let correlation_id = incoming.correlation_id;
+    match produce::start(incoming.broker, incoming.context, request).await {
+        produce::Started::Answered(response) => Answer::Later(Box::pin(async move { encode(&response.await, version, correlation_id) })),
+        produce::Started::Silent => Answer::Nothing,
+        produce::Started::SilentFailure(reason) => Answer::Close(reason),
+    }
+}
+
+fn encode<R: Response>(response: &R, version: i16, correlation_id: i32) -> Option<Vec<Chunk>> {
+    match encode_response(response, version, correlation_id) {
+        Ok(chunks) => Some(chunks),
+        Err(error) => {
+            tracing::error!(response = R::NAME, version, %error, "a response could not be encoded");
+            None
+        }
+    }
+}
+
+fn encoded<R: Response>(response: &R, version: i16, correlation_id: i32) -> Answer {
+    match encode(response, version, correlation_id) {
+        Some(chunks) => Answer::Now(chunks),
+        None => Answer::Close(format!("the {} could not be encoded", R::NAME)),
+    }
+}

@@ -1,0 +1,43 @@
+//! From operational failures to Kafka's error codes: one place per family, each exhaustive.
+
+use millstream_log::{AppendError, LogError, remote::RemoteError};
+use millstream_protocol::{ErrorCode, record::BatchError};
+
+/// The code of a failed log operation. All of Kafka's consumers know these in a Fetch response.
+pub(crate) fn log_error_code(error: &LogError) -> ErrorCode {
+    match error {
+        LogError::Io { .. } | LogError::Locked { .. } | LogError::Offline { .. } | LogError::CorruptFile { .. } => {
+            ErrorCode::KafkaStorageError
+        }
+        LogError::Corrupt { .. } => ErrorCode::CorruptMessage,
+        LogError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+    }
+}
+
+/// The code of a refused append.
+pub(crate) fn append_error_code(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::Log(error) => log_error_code(error),
+        AppendError::Batch(error) => batch_error_code(error),
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::FencedProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+    }
+}
+
+/// The code of a batch that cannot be read: bytes that changed on the way are CORRUPT_MESSAGE and retriable, the rest is the producer's mistake.
+pub(crate) fn batch_error_code(error: &BatchError) -> ErrorCode {
+    match error {
+        BatchError::Crc { .. } | BatchError::Truncated { .. } => ErrorCode::CorruptMessage,
+        BatchError::Magic { .. } | BatchError::Field { .. } | BatchError::Record { .. } => ErrorCode::InvalidRecord,
+    }
+}
+
+/// The code of a failed read of the tier. The bucket's failures are retriable; damage is not.
+pub(crate) fn remote_error_code(error: &RemoteError) -> ErrorCode {
+    match error {
+        RemoteError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        RemoteError::Unavailable { .. } => ErrorCode::KafkaStorageError,
+        RemoteError::Corrupt { .. } => ErrorCode::CorruptMessage,
+    }
+}

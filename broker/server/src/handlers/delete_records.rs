@@ -1,0 +1,134 @@
+//! DeleteRecords: moves the start of partitions' logs, and says where they start now.
+
+use std::sync::Arc;
+
+use millstream_core::metadata::{ClusterImage, configs::CleanupPolicy};
+use millstream_protocol::{
+    ErrorCode,
+    messages::{
+        DeleteRecordsRequest, DeleteRecordsResponse,
+        delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
+        delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
+    },
+};
+
+use crate::{
+    broker::{Broker, Named},
+    context::RequestContext,
+    partition::Partition,
+};
+
+/// What a client sends to delete everything that consumers may read.
+const UP_TO_HIGH_WATERMARK: i64 = -1;
+/// What is answered where nothing was deleted.
+const NO_LOW_WATERMARK: i64 = -1;
+
+/// Handles a request.
+pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    // Files are deleted and a checkpoint is written, so all of it runs off the runtime.
+    let deletion = tokio::task::spawn_blocking(move || {
+        let image = broker.metadata.image();
+        request
+            .topics
+            .into_iter()
+            .map(|topic| delete_in_topic(&broker, &image, topic))
+            .collect()
+    });
+    let topics = deletion.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    DeleteRecordsResponse {
+        topics,
+        ..Default::default()
+    }
+}
+
+fn delete_in_topic(broker: &Broker, image: &ClusterImage, topic: DeleteRecordsTopic) -> DeleteRecordsTopicResult {
+    let delete = |asked: DeleteRecordsPartition| {
+        let found = find(broker, image, &topic.name, asked.partition_index);
+        let outcome = found.and_then(|partition| delete_in_partition(&partition, asked.offset));
+        DeleteRecordsPartitionResult {
+            partition_index: asked.partition_index,
+            low_watermark: outcome.unwrap_or(NO_LOW_WATERMARK),
+            error_code: outcome.err().unwrap_or(ErrorCode::None).code(),
+        }
+    };
+    DeleteRecordsTopicResult {
+        partitions: topic.partitions.into_iter().map(delete).collect(),
+        name: topic.name,
+    }
+}
+
+fn find(broker: &Broker, image: &ClusterImage, name: &str, number: i32) -> Result<Arc<Partition>, ErrorCode> {
+    match Named::by_name(image, name).ok_or(ErrorCode::UnknownTopicOrPartition)? {
+        Named::Topic(topic) if !topic.internal => broker.partition(&topic, number).ok_or(ErrorCode::UnknownTopicOrPartition),
+        // Views store nothing, and what the broker keeps for itself is its own to delete.
+        Named::Topic(_) | Named::View(..) => Err(ErrorCode::InvalidTopicException),
+    }
+}
+
+/// Deletes what lies below `offset`; answers the log's new start.
+fn delete_in_partition(partition: &Partition, offset: i64) -> Result<i64, ErrorCode> {
+    let target = target(partition.topic_config().cleanup_policy, offset, partition.high_watermark())?;
+    partition.log().advance_log_start(target).map_err(|error| {
+        tracing::error!(topic = partition.topic, partition = partition.id.partition, %error, "records could not be deleted");
+        ErrorCode::KafkaStorageError
+    })?;
+    Ok(partition.log().log_start_offset())
+}
+
+/// Where the log shall start.
+fn target(policy: CleanupPolicy, offset: i64, high_watermark: i64) -> Result<i64, ErrorCode> {
+    if !policy.delete {
+        return Err(ErrorCode::PolicyViolation);
+    }
+    match offset {
+        UP_TO_HIGH_WATERMARK => Ok(high_watermark),
+        _ if (0..=high_watermark).contains(&offset) => Ok(offset),
+        _ => Err(ErrorCode::OffsetOutOfRange),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELETE: CleanupPolicy = CleanupPolicy {
+        delete: true,
+        compact: false,
+    };
+
+    #[test]
+    fn records_are_deleted_up_to_the_high_watermark_and_no_further() {
+        assert_eq!(target(DELETE, -1, 10), Ok(10));
+        assert_eq!([target(DELETE, 0, 10), target(DELETE, 10, 10)], [Ok(0), Ok(10)]);
+        assert_eq!(
+            [target(DELETE, 11, 10), target(DELETE, -2, 10)],
+            [Err(ErrorCode::OffsetOutOfRange); 2]
+        );
+    }
+
+    #[test]
+    fn a_topic_that_is_only_compacted_keeps_its_records() {
+        assert_eq!(
+            target(
+                CleanupPolicy {
+                    delete: false,
+                    compact: true
+                },
+                -1,
+                10
+            ),
+            Err(ErrorCode::PolicyViolation)
+        );
+        assert_eq!(
+            target(
+                CleanupPolicy {
+                    delete: true,
+                    compact: true
+                },
+                -1,
+                10
+            ),
+            Ok(10)
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! DescribeGroups, versions 0 to 6.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use millstream_core::group::{GroupDescription, GroupState};
+use millstream_protocol::{
+    ErrorCode, KString,
+    messages::{
+        DescribeGroupsRequest, DescribeGroupsResponse,
+        describe_groups_response::{DescribedGroup, DescribedGroupMember},
+    },
+};
+
+use crate::{broker::Broker, context::RequestContext, groups::GROUPS_AT_ONCE};
+
+/// First version in which an unknown group is an error; before, the Dead state alone says so (KIP-1043).
+const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 6;
+/// What Kafka sends when the operations were not asked for.
+const OPERATIONS_NOT_ASKED_FOR: i32 = i32::MIN;
+/// All that can be done with a group, as bits of Kafka's operation codes: read, delete, describe, describe and alter configs.
+const ALL_GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+
+pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let authorized_operations = if request.include_authorized_operations {
+        ALL_GROUP_OPERATIONS
+    } else {
+        OPERATIONS_NOT_ASKED_FOR
+    };
+    let descriptions = stream::iter(request.groups).map(|group_id| describe(Arc::clone(&broker), group_id));
+    let groups = descriptions
+        .buffered(GROUPS_AT_ONCE)
+        .map(|group| to_wire(context.version, group, authorized_operations))
+        .collect()
+        .await;
+    DescribeGroupsResponse {
+        throttle_time_ms: 0,
+        groups,
+    }
+}
+
+async fn describe(broker: Arc<Broker>, group_id: KString) -> GroupDescription {
+    let described = broker.groups.describe_group(&broker, String::from(group_id.clone())).await;
+    described.unwrap_or_else(|error_code| GroupDescription {
+        error_code,
+        group_id: group_id.into(),
+        state: GroupState::Dead,
+        protocol_type: String::new(),
+        protocol: String::new(),
+        members: Vec::new(),
+    })
+}
+
+fn to_wire(version: i16, group: GroupDescription, authorized_operations: i32) -> DescribedGroup {
+    let is_unknown = group.error_code == ErrorCode::GroupIdNotFound;
+    let (error_code, error_message) = if is_unknown && version < FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND {
+        (ErrorCode::None, None)
+    } else {
+        (
+            group.error_code,
+            is_unknown.then(|| KString::from(format!("Group {} not found.", group.group_id))),
+        )
+    };
+    // Kafka gives an error no state, apart from the group that is not there.
+    let state = if error_code == ErrorCode::None || is_unknown {
+        group.state.name()
+    } else {
+        ""
+    };
+    let members = group.members.into_iter().map(|member| DescribedGroupMember {
+        member_id: member.member_id.into(),
+        group_instance_id: member.group_instance_id.map(KString::from),
+        client_id: member.client_id.into(),
+        client_host: member.client_host.into(),
+        member_metadata: member.metadata,
+        member_assignment: member.assignment,
+    });
+    DescribedGroup {
+        error_code: error_code.code(),
+        error_message,
+        group_id: group.group_id.into(),
+        group_state: state.into(),
+        protocol_type: group.protocol_type.into(),
+        protocol_data: group.protocol.into(),
+        members: members.collect(),
+        authorized_operations,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unknown() -> GroupDescription {
+        GroupDescription {
+            error_code: ErrorCode::GroupIdNotFound,
+            group_id: "g".to_owned(),
+            state: GroupState::Dead,
+            protocol_type: String::new(),
+            protocol: String::new(),
+            members: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn unknown_group_is_an_error_from_version_6_on() {
+        let old = to_wire(5, unknown(), OPERATIONS_NOT_ASKED_FOR);
+        assert_eq!((old.error_code, old.error_message, old.group_state.as_str()), (0, None, "Dead"));
+        let new = to_wire(6, unknown(), OPERATIONS_NOT_ASKED_FOR);
+        assert_eq!(
+            (new.error_code, new.group_state.as_str()),
+            (ErrorCode::GroupIdNotFound.code(), "Dead")
+        );
+        assert_eq!(new.error_message.as_deref(), Some("Group g not found."));
+    }
+}

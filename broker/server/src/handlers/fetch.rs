@@ -1,0 +1,317 @@
+//! Fetch (1): long polls over sessions; local batches as file ranges, cold ones from the tier, views through their chains.
+//!
+//! A pass reads every partition of the request. The plain ones cost no await; cold and filtered ones are read next to each other and
+//! never past `max_wait`: what is not there by then fills a cache in the background, and the next poll finds it. If a pass finds
+//! less than `min_bytes`, the request waits for a high watermark to advance.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use millstream_core::metadata::ClusterImage;
+use millstream_protocol::{
+    ErrorCode, KString,
+    chunk::Records,
+    messages::{
+        FetchRequest, FetchResponse,
+        fetch_response::{FetchableTopicResponse, PartitionData},
+    },
+};
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
+
+use crate::{
+    broker::{Broker, Named},
+    context::RequestContext,
+    errors::{log_error_code, remote_error_code},
+    fetch_sessions::{FetchKey, FetchPlan, FetchWish, Told},
+    partition::Partition,
+    views,
+};
+
+/// First version that names topics by id.
+const TOPIC_ID_VERSION: i16 = 13;
+/// Longest that a fetch waits, whatever the client asks.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+/// Shortest time given to the tier and to views, for clients that do not want to wait at all.
+const SLOW_READ_MIN: Duration = Duration::from_millis(10);
+
+/// What was found in one partition.
+struct Found {
+    error: ErrorCode,
+    high_watermark: i64,
+    log_start_offset: i64,
+    records: Records,
+}
+
+impl Found {
+    fn error(error: ErrorCode) -> Self {
+        Self {
+            error,
+            high_watermark: -1,
+            log_start_offset: -1,
+            records: Records::empty(),
+        }
+    }
+
+    fn at(partition: &Partition, error: ErrorCode, records: Records) -> Self {
+        Self {
+            error,
+            high_watermark: partition.high_watermark(),
+            log_start_offset: partition.log().log_start_offset(),
+            records,
+        }
+    }
+}
+
+/// How a partition is read.
+enum Source {
+    Failed(ErrorCode),
+    Log(Arc<Partition>),
+    View(Named, Arc<Partition>),
+}
+
+struct Item {
+    key: FetchKey,
+    wish: FetchWish,
+    source: Source,
+}
+
+pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request: FetchRequest) -> FetchResponse {
+    let plan = match broker.sessions.plan(&request, broker.clock.wall_ms()) {
+        Ok(plan) => plan,
+        Err(error) => {
+            return FetchResponse {
+                error_code: error.code(),
+                ..FetchResponse::default()
+            };
+        }
+    };
+    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
+        // Only brokers fetch as replicas, and never on a client listener (CVE-2018-1288).
+        return FetchResponse {
+            error_code: ErrorCode::ClusterAuthorizationFailed.code(),
+            ..FetchResponse::default()
+        };
+    }
+    let max_bytes = usize::try_from(request.max_bytes)
+        .unwrap_or(0)
+        .min(broker.config.size("fetch.max.bytes"));
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let deadline = Instant::now() + wait;
+    let waiter = Arc::new(Notify::new());
+    loop {
+        let image = broker.metadata.image();
+        let items: Vec<Item> = plan
+            .partitions
+            .iter()
+            .map(|(key, wish)| resolve(&broker, &image, context.version, key, *wish))
+            .collect();
+        // Registered before reading, so that nothing appended in between is missed.
+        for item in &items {
+            if let Source::Log(partition) | Source::View(_, partition) = &item.source {
+                partition.wake_on_advance(&waiter);
+            }
+        }
+        let found = read_all(&broker, &image, &items, max_bytes, deadline).await;
+        let bytes: usize = found.iter().map(|found| found.records.len()).sum();
+        let failed = found.iter().any(|found| found.error != ErrorCode::None);
+        if bytes >= min_bytes || failed || items.is_empty() || Instant::now() >= deadline {
+            return respond(&plan, &items, found);
+        }
+        tokio::select! {
+            () = waiter.notified() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = broker.stopped() => return respond(&plan, &items, found),
+        }
+    }
+}
+
+fn resolve(broker: &Broker, image: &ClusterImage, version: i16, key: &FetchKey, wish: FetchWish) -> Item {
+    let by_id = version >= TOPIC_ID_VERSION;
+    let named = if by_id {
+        Named::by_id(image, key.topic_id)
+    } else {
+        Named::by_name(image, &key.topic)
+    };
+    let source = match named {
+        None if by_id => Source::Failed(ErrorCode::UnknownTopicId),
+        None => Source::Failed(ErrorCode::UnknownTopicOrPartition),
+        Some(named) => match broker.partition(named.stored_in(), key.partition) {
+            None => Source::Failed(ErrorCode::UnknownTopicOrPartition),
+            Some(partition) => match check_epoch(&partition, wish.current_leader_epoch) {
+                Some(error) => Source::Failed(error),
+                None if matches!(named, Named::View(..)) => Source::View(named, partition),
+                None => {
+                    broker.metrics.fetched(&partition.topic, 0);
+                    Source::Log(partition)
+                }
+            },
+        },
+    };
+    Item {
+        key: key.clone(),
+        wish,
+        source,
+    }
+}
+
+fn check_epoch(partition: &Partition, epoch: i32) -> Option<ErrorCode> {
+    match epoch.cmp(&partition.leader_epoch()) {
+        _ if epoch < 0 => None,
+        std::cmp::Ordering::Less => Some(ErrorCode::FencedLeaderEpoch),
+        std::cmp::Ordering::Equal => None,
+        std::cmp::Ordering::Greater => Some(ErrorCode::UnknownLeaderEpoch),
+    }
+}
+
+/// Reads the partitions in turn under one byte budget: plain ones first, then what takes time, side by side.
+async fn read_all(broker: &Arc<Broker>, image: &Arc<ClusterImage>, items: &[Item], max_bytes: usize, deadline: Instant) -> Vec<Found> {
+    let mut left = max_bytes;
+    let mut any = false;
+    let mut found: Vec<Option<Found>> = Vec::with_capacity(items.len());
+    for item in items {
+        let quick = read_quick(item, left, !any);
+        if let Some(found) = &quick {
+            left = left.saturating_sub(found.records.len());
+            any |= !found.records.is_empty();
+            if let Source::Log(partition) = &item.source
+                && !found.records.is_empty()
+            {
+                broker.metrics.fetched(&partition.topic, found.records.len() as u64);
+            }
+        }
+        found.push(quick);
+    }
+    let slow: Vec<usize> = (0..items.len()).filter(|index| found[*index].is_none()).collect();
+    if !slow.is_empty() {
+        let share = (left / slow.len()).max(1);
+        let deadline = deadline.max(Instant::now() + SLOW_READ_MIN);
+        let reads = slow.iter().map(|index| read_slow(broker, image, &items[*index], share, deadline));
+        for (index, result) in slow.iter().zip(join_all(reads).await) {
+            found[*index] = Some(result);
+        }
+    }
+    found
+        .into_iter()
+        .map(|found| found.unwrap_or_else(|| unreachable!("every item is read quickly or slowly")))
+        .collect()
+}
+
+/// What can be read without waiting; `None` for cold offsets and views.
+fn read_quick(item: &Item, max_bytes: usize, min_one: bool) -> Option<Found> {
+    let partition = match &item.source {
+        Source::Failed(error) => return Some(Found::error(*error)),
+        Source::View(..) => return None,
+        Source::Log(partition) => partition,
+    };
+    let log = partition.log();
+    let offset = item.wish.offset;
+    if offset < log.log_start_offset() || offset > log.log_end_offset() {
+        return Some(Found::at(partition, ErrorCode::OffsetOutOfRange, Records::empty()));
+    }
+    if offset < log.local_start_offset() {
+        return None;
+    }
+    let budget = usize::try_from(item.wish.max_bytes).unwrap_or(0).min(max_bytes);
+    if budget == 0 && !min_one {
+        return Some(Found::at(partition, ErrorCode::None, Records::empty()));
+    }
+    let read = log
+        .read(offset, partition.high_watermark(), budget, min_one)
+        .and_then(|read| read.map(|read| read.chunk()).transpose());
+    Some(match read {
+        Ok(chunk) => Found::at(partition, ErrorCode::None, chunk.into_iter().collect()),
+        // The segment may have been trimmed since the check above; the tier has it then.
+        Err(_) if offset < log.local_start_offset() && offset >= log.log_start_offset() => return None,
+        Err(error) => {
+            tracing::warn!(topic = %partition.topic, partition = partition.id.partition, offset, %error, "read failed");
+            Found::at(partition, log_error_code(&error), Records::empty())
+        }
+    })
+}
+
+async fn read_slow(broker: &Arc<Broker>, image: &Arc<ClusterImage>, item: &Item, share: usize, deadline: Instant) -> Found {
+    let budget = usize::try_from(item.wish.max_bytes).unwrap_or(0).min(share);
+    match &item.source {
+        Source::Failed(error) => Found::error(*error),
+        Source::Log(partition) => match read_remote(broker, partition, item.wish.offset, budget, deadline).await {
+            Ok(records) => {
+                broker.metrics.fetched(&partition.topic, records.len() as u64);
+                Found::at(partition, ErrorCode::None, records)
+            }
+            Err(error) => Found::at(partition, error, Records::empty()),
+        },
+        Source::View(named, partition) => match views::read(broker, image, named, partition, item.wish.offset, budget, deadline).await {
+            Ok(records) => Found::at(partition, ErrorCode::None, records),
+            Err(error) => Found::at(partition, error, Records::empty()),
+        },
+    }
+}
+
+/// Cold batches; empty if they do not arrive in time.
+async fn read_remote(
+    broker: &Broker,
+    partition: &Partition,
+    offset: i64,
+    max_bytes: usize,
+    deadline: Instant,
+) -> Result<Records, ErrorCode> {
+    let Some(remote) = &broker.remote else {
+        return Err(ErrorCode::KafkaStorageError);
+    };
+    match tokio::time::timeout_at(deadline, remote.read(partition.id, offset, max_bytes)).await {
+        Err(_) => Ok(Records::empty()),
+        Ok(Ok(batches)) => Ok(batches.bytes.into_iter().map(millstream_protocol::chunk::Chunk::Bytes).collect()),
+        Ok(Err(error)) => {
+            tracing::warn!(topic = %partition.topic, partition = partition.id.partition, offset, %error, "read from the tier failed");
+            Err(remote_error_code(&error))
+        }
+    }
+}
+
+fn respond(plan: &FetchPlan, items: &[Item], found: Vec<Found>) -> FetchResponse {
+    let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+    for (item, found) in items.iter().zip(found) {
+        let told = Told {
+            high_watermark: found.high_watermark,
+            log_start_offset: found.log_start_offset,
+        };
+        if !plan.tells(&item.key, told, !found.records.is_empty(), found.error != ErrorCode::None) {
+            continue;
+        }
+        let data = PartitionData {
+            partition_index: item.key.partition,
+            error_code: found.error.code(),
+            high_watermark: found.high_watermark,
+            last_stable_offset: found.high_watermark,
+            log_start_offset: found.log_start_offset,
+            aborted_transactions: None,
+            preferred_read_replica: -1,
+            records: Some(found.records),
+            ..PartitionData::default()
+        };
+        topic_of(&mut responses, &item.key.topic, item.key.topic_id).partitions.push(data);
+    }
+    FetchResponse {
+        session_id: plan.session_id,
+        responses,
+        ..FetchResponse::default()
+    }
+}
+
+/// The topic's part of the response; partitions of one topic are usually next to each other.
+fn topic_of<'a>(responses: &'a mut Vec<FetchableTopicResponse>, name: &str, topic_id: Uuid) -> &'a mut FetchableTopicResponse {
+    let known = responses
+        .iter()
+        .rposition(|response| response.topic.as_str() == name && response.topic_id == topic_id);
+    let index = known.unwrap_or_else(|| {
+        responses.push(FetchableTopicResponse {
+            topic: KString::from(name),
+            topic_id,
+            ..FetchableTopicResponse::default()
+        });
+        responses.len() - 1
+    });
+    &mut responses[index]
+}

@@ -1,0 +1,311 @@
+//! Produce (0): validate, run the topic's chain, append, and answer when the acknowledgement is true.
+//!
+//! Everything up to the append happens before the connection's next request starts, so a producer's batches keep their order;
+//! waiting for durability does not hold the connection up.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use millstream_core::metadata::{ClusterImage, image::TopicImage};
+use millstream_log::Appended;
+use millstream_protocol::{
+    ErrorCode, KString,
+    messages::{
+        ProduceRequest, ProduceResponse,
+        produce_request::{PartitionProduceData, TopicProduceData},
+        produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse},
+    },
+};
+use uuid::Uuid;
+
+use crate::{
+    broker::{Broker, Named},
+    context::RequestContext,
+    dispatch::BoxFuture,
+    errors::append_error_code,
+    partition::Partition,
+    produce_chain,
+    validation::{Refused, ValidBatch, validate},
+};
+
+/// Compressed batches above this are decompressed off the network workers' schedule.
+const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// What came of starting a produce request.
+pub(crate) enum Started {
+    /// All partitions are appended or refused; the response comes when the acknowledgements are true.
+    Answered(BoxFuture<ProduceResponse>),
+    /// acks=0 and all is well: the client expects no response.
+    Silent,
+    /// acks=0 and something was refused: closing the connection is the only way to say so (KIP-98's predecessor behaviour, kept by Kafka).
+    SilentFailure(String),
+}
+
+/// One partition's part of the response, and what has to be durable before it may be sent.
+struct PartitionOutcome {
+    response: PartitionProduceResponse,
+    wait: Option<(Arc<Partition>, i64)>,
+}
+
+struct TopicOutcome {
+    name: KString,
+    topic_id: Uuid,
+    partitions: Vec<PartitionOutcome>,
+}
+
+pub(crate) async fn start(broker: Arc<Broker>, context: RequestContext, request: ProduceRequest) -> Started {
+    let acks = request.acks;
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let image = broker.metadata.image();
+    let transactional = request.transactional_id.is_some();
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for topic in request.topic_data {
+        topics.push(produce_topic(&broker, &context, &image, topic, acks, transactional).await);
+    }
+    if acks == 0 {
+        return match topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .find(|partition| partition.response.error_code != 0)
+        {
+            None => Started::Silent,
+            Some(failed) => Started::SilentFailure(format!(
+                "a produce request with acks=0 failed with error {}",
+                failed.response.error_code
+            )),
+        };
+    }
+    Started::Answered(Box::pin(async move {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut responses = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let mut partition_responses = Vec::with_capacity(topic.partitions.len());
+            for outcome in topic.partitions {
+                partition_responses.push(if acks == -1 {
+                    acknowledged(outcome, deadline).await
+                } else {
+                    outcome.response
+                });
+            }
+            responses.push(TopicProduceResponse {
+                name: topic.name,
+                topic_id: topic.topic_id,
+                partition_responses,
+            });
+        }
+        ProduceResponse {
+            responses,
+            ..ProduceResponse::default()
+        }
+    }))
+}
+
+/// The response once everything it acknowledges is durable, or what became of it.
+async fn acknowledged(outcome: PartitionOutcome, deadline: tokio::time::Instant) -> PartitionProduceResponse {
+    let PartitionOutcome { response, wait } = outcome;
+    let Some((partition, log_end_offset)) = wait else { return response };
+    if partition.high_watermark() >= log_end_offset {
+        return response;
+    }
+    match tokio::time::timeout_at(deadline, partition.wait_for(log_end_offset)).await {
+        Ok(true) => response,
+        Ok(false) => refused_response(
+            response.index,
+            &Refused::new(ErrorCode::KafkaStorageError, "the log directory went offline"),
+        ),
+        Err(_) => refused_response(
+            response.index,
+            &Refused::new(ErrorCode::RequestTimedOut, "the batch is not durable yet"),
+        ),
+    }
+}
+
+async fn produce_topic(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    image: &ClusterImage,
+    topic: TopicProduceData,
+    acks: i16,
+    transactional: bool,
+) -> TopicOutcome {
+    let refusal = if !(-1..=1).contains(&acks) {
+        Some(Refused::new(
+            ErrorCode::InvalidRequiredAcks,
+            format!("acks must be 0, 1 or -1 (all), not {acks}"),
+        ))
+    } else if transactional {
+        Some(Refused::new(
+            ErrorCode::TransactionalIdNotFound,
+            "transactions are not served by this version",
+        ))
+    } else {
+        None
+    };
+    let target = match refusal {
+        Some(refusal) => Err(refusal),
+        None => writable_topic(image, &topic.name),
+    };
+    let partitions = match target {
+        Err(refusal) => topic
+            .partition_data
+            .iter()
+            .map(|data| refused_outcome(data.index, &refusal))
+            .collect(),
+        Ok(target) => {
+            join_all(
+                topic
+                    .partition_data
+                    .into_iter()
+                    .map(|data| produce_partition(broker, context, target, data, acks)),
+            )
+            .await
+        }
+    };
+    TopicOutcome {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partitions,
+    }
+}
+
+fn writable_topic<'a>(image: &'a ClusterImage, name: &str) -> Result<&'a Arc<TopicImage>, Refused> {
+    if let Some(topic) = image.topic(name) {
+        if topic.internal {
+            return Err(Refused::new(
+                ErrorCode::InvalidTopicException,
+                format!("{name} is written by the broker only"),
+            ));
+        }
+        return Ok(topic);
+    }
+    match Named::by_name(image, name) {
+        Some(named) => {
+            let message = format!("{name} is a view; produce to its topic {} instead", named.stored_in().name);
+            Err(Refused::new(ErrorCode::InvalidTopicException, message))
+        }
+        None => Err(Refused::new(
+            ErrorCode::UnknownTopicOrPartition,
+            format!("topic {name:?} does not exist"),
+        )),
+    }
+}
+
+async fn produce_partition(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    topic: &Arc<TopicImage>,
+    data: PartitionProduceData,
+    acks: i16,
+) -> PartitionOutcome {
+    let index = data.index;
+    let Some(partition) = broker.partition(topic, index) else {
+        let message = format!("topic {} has no partition {index}", topic.name);
+        return refused_outcome(index, &Refused::new(ErrorCode::UnknownTopicOrPartition, message));
+    };
+    let records = data.records.and_then(|records| records.into_bytes()).unwrap_or_default();
+    match append(broker, context, topic, &partition, records).await {
+        Ok(appended) => {
+            let wait = (acks == -1).then(|| (Arc::clone(&partition), appended.log_end_offset));
+            let response = PartitionProduceResponse {
+                index,
+                base_offset: appended.base_offset,
+                log_append_time_ms: appended.log_append_time_ms,
+                log_start_offset: partition.log().log_start_offset(),
+                ..PartitionProduceResponse::default()
+            };
+            PartitionOutcome { response, wait }
+        }
+        Err(refusal) => {
+            tracing::debug!(topic = %topic.name, partition = index, code = %refusal.code, reason = %refusal.message, "batch refused");
+            refused_outcome(index, &refusal)
+        }
+    }
+}
+
+async fn append(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    topic: &Arc<TopicImage>,
+    partition: &Partition,
+    records: Bytes,
+) -> Result<Appended, Refused> {
+    let config = partition.topic_config();
+    let now_ms = broker.clock.wall_ms();
+    if partition.is_closed() {
+        return Err(Refused::new(ErrorCode::KafkaStorageError, "the partition's log is offline"));
+    }
+    let check = || validate(&records, &config, context.version, now_ms);
+    let valid = if records.len() > INLINE_BYTES_MAX && records.get(22).is_some_and(|attributes| attributes & 7 != 0) {
+        tokio::task::block_in_place(check)?
+    } else {
+        check()?
+    };
+    let chain = broker
+        .plugins
+        .produce_chain(topic)
+        .map_err(|missing| Refused::new(ErrorCode::KafkaStorageError, missing.to_string()))?;
+    let (header, batch) = match chain {
+        Some(chain) => {
+            // A retried batch must not run through the plugins again: they may have diverted records of it.
+            if let Some(duplicate) = partition
+                .log()
+                .find_duplicate(&valid.header)
+                .map_err(|error| refused_append(&error))?
+            {
+                return Ok(duplicate);
+            }
+            produce_chain::apply(broker, context, partition, chain, &config, valid, records).await?
+        }
+        None => recompress(&config, valid, records)?,
+    };
+    let appended = partition.append(&header, &batch, now_ms).map_err(|error| {
+        tracing::warn!(topic = %topic.name, partition = partition.id.partition, %error, "append refused");
+        refused_append(&error)
+    })?;
+    broker
+        .metrics
+        .produced(&topic.name, u64::from(header.record_count.unsigned_abs()), batch.len() as u64);
+    Ok(appended)
+}
+
+fn refused_append(error: &millstream_log::AppendError) -> Refused {
+    Refused::new(append_error_code(error), error.to_string())
+}
+
+/// The batch as the topic wants it stored: as it came, unless `compression.type` names another codec.
+fn recompress(
+    config: &millstream_core::metadata::configs::TopicConfig,
+    valid: ValidBatch,
+    records: Bytes,
+) -> Result<(millstream_protocol::record::BatchHeader, Bytes), Refused> {
+    let codec = produce_chain::stored_codec(config, valid.codec);
+    if codec == valid.codec {
+        return Ok((valid.header, records));
+    }
+    produce_chain::encode(&valid.header, codec, &valid.section, valid.header.record_count)
+}
+
+fn refused_outcome(index: i32, refusal: &Refused) -> PartitionOutcome {
+    PartitionOutcome {
+        response: refused_response(index, refusal),
+        wait: None,
+    }
+}
+
+fn refused_response(index: i32, refusal: &Refused) -> PartitionProduceResponse {
+    let record_errors = refusal.records.iter().map(|(index, message)| BatchIndexAndErrorMessage {
+        batch_index: *index,
+        batch_index_error_message: Some(KString::from(message.as_str())),
+    });
+    PartitionProduceResponse {
+        index,
+        error_code: refusal.code.code(),
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        record_errors: record_errors.collect(),
+        error_message: Some(KString::from(refusal.message.as_str())),
+        ..PartitionProduceResponse::default()
+    }
+}

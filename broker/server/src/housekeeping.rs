@@ -1,0 +1,63 @@
+//! What happens by itself: rolling old segments, retention of logs that are not tiered.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{broker::Broker, partition::Partition};
+
+/// Time between two looks at the age of active segments.
+const ROLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts the background work; it ends when the broker stops.
+pub(crate) fn spawn(broker: &Arc<Broker>) {
+    let retention_ms = u64::try_from(broker.config.number("log.retention.check.interval.ms")).unwrap_or(u64::MAX);
+    every(broker, ROLL_INTERVAL, roll_old_segments);
+    every(broker, Duration::from_millis(retention_ms), enforce_retention);
+}
+
+fn every(broker: &Arc<Broker>, interval: Duration, work: fn(&Broker, &Arc<Partition>)) {
+    let broker = Arc::clone(broker);
+    tokio::spawn(async move {
+        loop {
+            // Cancel safe: both only wait.
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = broker.stopped() => return,
+            }
+            let worker = Arc::clone(&broker);
+            let round = tokio::task::spawn_blocking(move || {
+                for partition in worker.all_partitions() {
+                    work(&worker, &partition);
+                }
+            });
+            if let Err(error) = round.await {
+                tracing::error!(%error, "housekeeping panicked");
+            }
+        }
+    });
+}
+
+fn roll_old_segments(broker: &Broker, partition: &Arc<Partition>) {
+    let config = partition.topic_config();
+    let mut age_ms = config.segment_ms;
+    if config.remote_storage_enable && broker.remote.is_some() {
+        // What is not rolled cannot be uploaded; this bounds what a lost disk takes along.
+        age_ms = age_ms.min(config.tiered_max_lag_ms);
+    }
+    match partition.log().roll_if_older(broker.clock.wall_ms(), age_ms) {
+        Ok(true) => broker.log_dir().request_sync(partition.log()),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(topic = %partition.topic, partition = partition.id.partition, %error, "roll failed"),
+    }
+}
+
+fn enforce_retention(broker: &Broker, partition: &Arc<Partition>) {
+    if partition.topic_config().remote_storage_enable && broker.remote.is_some() {
+        // The tier decides over the whole log, its local part included.
+        return;
+    }
+    match partition.log().enforce_retention(broker.clock.wall_ms()) {
+        Ok(0) => {}
+        Ok(deleted) => tracing::info!(topic = %partition.topic, partition = partition.id.partition, deleted, "deleted expired segments"),
+        Err(error) => tracing::warn!(topic = %partition.topic, partition = partition.id.partition, %error, "retention failed"),
+    }
+}

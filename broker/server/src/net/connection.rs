@@ -1,0 +1,241 @@
+//! One client's connection: frames in, answers out in the order of the requests.
+//!
+//! At most one request is *starting* at a time, which keeps the order of a producer's appends; any number up to the limit may be
+//! *waiting* (for a sync, for new records, for a group). Answers leave in request order. What is written in one wake-up leaves in
+//! one write.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::{
+    FutureExt,
+    stream::{FuturesOrdered, StreamExt},
+};
+use millstream_protocol::chunk::Chunk;
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
+
+use super::{
+    frames::{FIRST_FRAME_BYTES_MAX, FrameBuffer},
+    writer,
+};
+use crate::{
+    broker::Broker,
+    dispatch::{Answer, BoxFuture, Client, dispatch},
+};
+
+/// Requests of one connection that may be in flight. Kafka's clients send at most 5; further ones wait in the socket.
+const IN_FLIGHT_MAX: usize = 64;
+/// Unit of the frame memory budget.
+const BUDGET_UNIT_BYTES: usize = 1024;
+
+/// Limits that all connections share.
+pub(super) struct Limits {
+    /// `socket.request.max.bytes`
+    pub frame_bytes_max: usize,
+    /// `connections.max.idle.ms`
+    pub idle: Duration,
+    /// Bytes of all frames being worked on, in units of 1 KiB.
+    pub frame_memory: Arc<Semaphore>,
+    /// Units in `frame_memory`.
+    pub frame_memory_units: usize,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("closed by the client")]
+    ByClient,
+    #[error("closed by the client within a frame")]
+    WithinFrame,
+    #[error("idle")]
+    Idle,
+    #[error("the client does not read its answers")]
+    NotReading,
+    #[error("the broker stops")]
+    Stopping,
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A started request; resolves to its answer.
+struct Waiting {
+    answer: BoxFuture<Option<Vec<Chunk>>>,
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+/// A starting request.
+struct Starting {
+    answer: BoxFuture<Answer>,
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+/// What a connection waited for.
+enum Event {
+    Started(Answer),
+    Answered(Option<Vec<Chunk>>),
+    Readable(Result<io::Result<()>, tokio::time::error::Elapsed>),
+}
+
+async fn poll_starting(starting: &mut Option<Starting>) -> Answer {
+    match starting {
+        Some(starting) => (&mut starting.answer).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unanswerable() -> Ended {
+    Ended::Refused("an answer could not be made".into())
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: Arc<Limits>) -> Ended {
+    let stopping = broker.stopping.subscribe();
+    let mut connection = Connection {
+        stream,
+        client: Arc::new(Client {
+            broker,
+            address: peer.ip(),
+        }),
+        limits,
+        buffer: FrameBuffer::default(),
+        starting: None,
+        waiting: FuturesOrdered::new(),
+        frame_bytes_max: FIRST_FRAME_BYTES_MAX,
+        stopping,
+    };
+    loop {
+        if let Err(ended) = connection.step().await {
+            return ended;
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    client: Arc<Client>,
+    limits: Arc<Limits>,
+    buffer: FrameBuffer,
+    starting: Option<Starting>,
+    waiting: FuturesOrdered<BoxFuture<Option<Vec<Chunk>>>>,
+    frame_bytes_max: usize,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Connection {
+    /// Starts what can be started, writes what is ready, and waits for the next thing to happen.
+    async fn step(&mut self) -> Result<(), Ended> {
+        let idle = self.limits.idle;
+        self.start_requests().await?;
+        self.write_ready().await?;
+        let reading = self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX;
+        let busy = self.starting.is_some() || !self.waiting.is_empty();
+        let event = tokio::select! {
+            // Cancel safe: a starting request is kept and polled again.
+            answer = poll_starting(&mut self.starting), if self.starting.is_some() => Event::Started(answer),
+            // Cancel safe: an answer is taken out only when it is ready.
+            Some(answer) = self.waiting.next(), if !self.waiting.is_empty() => Event::Answered(answer),
+            // Cancel safe: readiness only, nothing is read yet.
+            ready = timeout(idle, self.stream.readable()), if reading => Event::Readable(ready),
+            // Cancel safe: it only looks.
+            _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Ended::Stopping),
+        };
+        match event {
+            Event::Started(answer) => self.started(answer)?,
+            Event::Answered(answer) => self.write(answer.ok_or_else(unanswerable)?).await?,
+            Event::Readable(Ok(ready)) => {
+                ready?;
+                self.read()?;
+            }
+            // A client that waits for an answer is not idle.
+            Event::Readable(Err(_)) if busy => {}
+            Event::Readable(Err(_)) => return Err(Ended::Idle),
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), Ended> {
+        match self.stream.try_read_buf(self.buffer.space()) {
+            Ok(0) if self.buffer.is_empty() => Err(Ended::ByClient),
+            Ok(0) => Err(Ended::WithinFrame),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Starts requests as long as they finish starting at once.
+    async fn start_requests(&mut self) -> Result<(), Ended> {
+        while self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX {
+            let Some(frame) = self
+                .buffer
+                .next(self.frame_bytes_max)
+                .map_err(|error| Ended::Refused(error.to_string()))?
+            else {
+                break;
+            };
+            self.frame_bytes_max = self.limits.frame_bytes_max;
+            let memory = reserve(&self.limits, frame.len()).await?;
+            let client = Arc::clone(&self.client);
+            let mut answer: BoxFuture<Answer> = Box::pin(async move { dispatch(&client, frame).await });
+            match (&mut answer).now_or_never() {
+                Some(answer) => self.take(answer, memory)?,
+                None => self.starting = Some(Starting { answer, memory }),
+            }
+        }
+        Ok(())
+    }
+
+    fn started(&mut self, answer: Answer) -> Result<(), Ended> {
+        let memory = self.starting.take().and_then(|starting| starting.memory);
+        self.take(answer, memory)
+    }
+
+    fn take(&mut self, answer: Answer, memory: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
+        let waiting = match answer {
+            Answer::Now(chunks) => Waiting {
+                answer: Box::pin(std::future::ready(Some(chunks))),
+                _memory: memory,
+            },
+            Answer::Later(answer) => Waiting { answer, _memory: memory },
+            Answer::Nothing => return Ok(()),
+            Answer::Close(reason) => return Err(Ended::Refused(reason)),
+        };
+        self.waiting.push_back(Box::pin(async move {
+            let waiting = waiting;
+            waiting.answer.await
+        }));
+        Ok(())
+    }
+
+    /// Writes all answers that are ready now.
+    async fn write_ready(&mut self) -> Result<(), Ended> {
+        let mut ready = Vec::new();
+        while let Some(Some(answer)) = self.waiting.next().now_or_never() {
+            ready.extend(answer.ok_or_else(unanswerable)?);
+        }
+        if ready.is_empty() { Ok(()) } else { self.write(ready).await }
+    }
+
+    async fn write(&mut self, chunks: Vec<Chunk>) -> Result<(), Ended> {
+        match timeout(self.limits.idle, writer::write_all(&self.stream, chunks)).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(Ended::NotReading),
+        }
+    }
+}
+
+/// Takes a frame's bytes from the shared budget, waiting for others to finish. Small frames are free.
+async fn reserve(limits: &Limits, len: usize) -> Result<Option<OwnedSemaphorePermit>, Ended> {
+    let units = (len / BUDGET_UNIT_BYTES).min(limits.frame_memory_units);
+    let Ok(units) = u32::try_from(units) else { return Ok(None) };
+    if units == 0 {
+        return Ok(None);
+    }
+    let permit = Arc::clone(&limits.frame_memory).acquire_many_owned(units).await;
+    permit.map(Some).map_err(|_| Ended::Stopping)
+}

@@ -1,0 +1,108 @@
+//! Accepting connections.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+
+use super::connection::{self, Ended, Limits};
+use crate::broker::Broker;
+
+/// Time that connections get to end once the broker stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Pause after an accept that failed, as when file descriptors ran out.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Why a listener could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process has the port.
+    #[error("{address} is in use by another process; stop it or choose another port")]
+    PortTaken {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Something else.
+    #[error("listen on {address}: {source}")]
+    Io {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A bound Kafka listener.
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds an address; port 0 takes a free one.
+    pub async fn bind(address: SocketAddr) -> Result<Self, ListenError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::PortTaken { address },
+            _ => ListenError::Io { address, source },
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    /// The bound address.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves clients until the broker stops, then gives open connections a moment to end.
+    pub async fn serve(self, broker: Arc<Broker>) {
+        let frame_memory_units = broker.config.size("millstream.request.memory.bytes") / 1024;
+        let limits = Arc::new(Limits {
+            frame_bytes_max: broker.config.size("socket.request.max.bytes"),
+            idle: Duration::from_millis(u64::try_from(broker.config.number("connections.max.idle.ms")).unwrap_or(u64::MAX)),
+            frame_memory: Arc::new(Semaphore::new(frame_memory_units.min(Semaphore::MAX_PERMITS))),
+            frame_memory_units,
+        });
+        let connections_max = broker.config.size("max.connections");
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, peer)) if connections.len() < connections_max => {
+                        let (broker, limits) = (Arc::clone(&broker), Arc::clone(&limits));
+                        connections.spawn(run(stream, peer, broker, limits));
+                    }
+                    Ok((_, peer)) => tracing::warn!(%peer, connections_max, "connection refused: max.connections is reached"),
+                    Err(error) => {
+                        tracing::warn!(%error, "accept failed");
+                        tokio::time::sleep(ACCEPT_BACKOFF).await;
+                    }
+                },
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                () = broker.stopped() => break,
+            }
+        }
+        let drain = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drain).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+    }
+}
+
+async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: Arc<Limits>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "set TCP_NODELAY");
+    }
+    broker.metrics.connection_opened();
+    let ended = connection::serve(stream, peer, Arc::clone(&broker), limits).await;
+    broker.metrics.connection_closed();
+    match ended {
+        Ended::ByClient | Ended::Idle | Ended::Stopping => tracing::debug!(%peer, reason = %ended, "connection ended"),
+        Ended::Io(_) | Ended::WithinFrame => tracing::debug!(%peer, reason = %ended, "connection broke"),
+        Ended::NotReading | Ended::Refused(_) => tracing::warn!(%peer, reason = %ended, "connection closed"),
+    }
+}

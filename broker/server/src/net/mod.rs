@@ -1,0 +1,8 @@
+//! Sockets, frames and pipelining. Nothing in here knows what a request means.
+
+mod connection;
+mod frames;
+mod listener;
+mod writer;
+
+pub use listener::{ListenError, Listener};

@@ -1,0 +1,274 @@
+//! One replica of a partition on this broker, which leads it: its log, its high watermark, and who waits for it.
+//!
+//! With one replica the high watermark follows what is safe: the durable end of the log under `millstream.durability=fsync`,
+//! so that no consumer ever sees a record that power loss could take back; the log end under `page-cache`.
+
+use std::sync::{
+    Arc, Mutex, PoisonError, RwLock, Weak,
+    atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering},
+};
+
+use bytes::Bytes;
+use millstream_core::metadata::configs::{Durability, TimestampType as ConfiguredTimestampType, TopicConfig};
+use millstream_log::{
+    AppendError, Appended, Log, LogConfig, LogDir, LogError, LogObserver,
+    remote::{EpochEntry, SealedSegment, TierConfig, TieredSource, TopicIdPartition},
+};
+use millstream_protocol::record::{BatchHeader, TimestampType};
+use tokio::sync::{Notify, watch};
+
+/// Bytes in the page cache before a sync is asked for, whatever the durability: more would stall appends for long.
+const DIRTY_BYTES_MAX: u64 = 16 << 20;
+
+/// How far a partition is readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// First offset that is not safe yet.
+    pub high_watermark: i64,
+    /// The log directory is offline or the partition was deleted; nothing more will come.
+    pub closed: bool,
+}
+
+/// A partition that this broker leads.
+pub struct Partition {
+    /// Topic id and number.
+    pub id: TopicIdPartition,
+    /// The topic's name.
+    pub topic: String,
+    log: Arc<Log>,
+    dir: Arc<LogDir>,
+    leader_epoch: AtomicI32,
+    config: RwLock<Arc<TopicConfig>>,
+    progress: watch::Sender<Progress>,
+    high_watermark: AtomicI64,
+    waiters: Mutex<Vec<Weak<Notify>>>,
+    deleted: AtomicBool,
+}
+
+impl Partition {
+    /// Takes over a log. Everything in it is durable, as it was just opened.
+    pub fn new(
+        id: TopicIdPartition,
+        topic: String,
+        leader_epoch: i32,
+        log: Arc<Log>,
+        dir: Arc<LogDir>,
+        config: Arc<TopicConfig>,
+    ) -> Arc<Self> {
+        let high_watermark = log.log_end_offset();
+        let partition = Arc::new(Self {
+            id,
+            topic,
+            log,
+            dir,
+            leader_epoch: AtomicI32::new(leader_epoch),
+            config: RwLock::new(config),
+            progress: watch::Sender::new(Progress {
+                high_watermark,
+                closed: false,
+            }),
+            high_watermark: AtomicI64::new(high_watermark),
+            waiters: Mutex::default(),
+            deleted: AtomicBool::new(false),
+        });
+        partition.log.set_observer(Arc::new(Observer(Arc::downgrade(&partition))));
+        partition
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// First offset that consumers may not read yet.
+    pub fn high_watermark(&self) -> i64 {
+        self.high_watermark.load(Ordering::Acquire)
+    }
+
+    /// Epoch of the current leadership.
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch.load(Ordering::Acquire)
+    }
+
+    /// A new leadership of this broker.
+    pub fn set_leader_epoch(&self, epoch: i32) {
+        self.leader_epoch.store(epoch, Ordering::Release);
+    }
+
+    /// The topic's resolved configuration.
+    pub fn topic_config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the topic's configuration.
+    pub fn set_topic_config(&self, config: Arc<TopicConfig>, producer_id_expiration_ms: i64) {
+        self.log.set_config(log_config(&config, producer_id_expiration_ms));
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Appends one validated batch and sees to its durability. Does not wait.
+    pub fn append(&self, header: &BatchHeader, batch: &Bytes, now_ms: i64) -> Result<Appended, AppendError> {
+        let appended = self.log.append(header, batch, self.leader_epoch(), now_ms)?;
+        match self.topic_config().durability {
+            Durability::Fsync => self.dir.request_sync(&self.log),
+            Durability::PageCache => {
+                if appended.dirty_bytes >= DIRTY_BYTES_MAX {
+                    self.dir.request_sync(&self.log);
+                }
+                self.advance(appended.log_end_offset);
+            }
+        }
+        Ok(appended)
+    }
+
+    /// Waits until everything below `offset` is safe; `false` if that can never be known, as the partition was closed.
+    pub async fn wait_for(&self, offset: i64) -> bool {
+        if self.high_watermark() >= offset {
+            return true;
+        }
+        let mut progress = self.progress.subscribe();
+        match progress
+            .wait_for(|progress| progress.high_watermark >= offset || progress.closed)
+            .await
+        {
+            Ok(progress) => progress.high_watermark >= offset,
+            Err(_) => false,
+        }
+    }
+
+    /// Wakes `waiter` once at the next advance of the high watermark.
+    pub fn wake_on_advance(&self, waiter: &Arc<Notify>) {
+        self.waiters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::downgrade(waiter));
+    }
+
+    fn advance(&self, offset: i64) {
+        if self.high_watermark.fetch_max(offset, Ordering::AcqRel) >= offset {
+            return;
+        }
+        self.progress.send_if_modified(|progress| {
+            let advanced = progress.high_watermark < offset;
+            progress.high_watermark = progress.high_watermark.max(offset);
+            advanced
+        });
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        let waiters = std::mem::take(&mut *self.waiters.lock().unwrap_or_else(PoisonError::into_inner));
+        for waiter in waiters {
+            if let Some(waiter) = waiter.upgrade() {
+                waiter.notify_one();
+            }
+        }
+    }
+
+    /// Nothing more will come: the topic was deleted or the disk failed.
+    pub fn close(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.progress.send_modify(|progress| progress.closed = true);
+        self.wake_all();
+    }
+
+    /// Whether the partition was closed.
+    pub fn is_closed(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+}
+
+/// The settings of a log under a topic's configuration.
+pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -> LogConfig {
+    LogConfig {
+        segment_bytes: u64::try_from(config.segment_bytes).unwrap_or(1 << 30),
+        segment_ms: config.segment_ms,
+        index_interval_bytes: u32::try_from(config.index_interval_bytes).unwrap_or(4096),
+        retention_ms: if config.cleanup_policy.delete { config.retention_ms } else { -1 },
+        retention_bytes: if config.cleanup_policy.delete { config.retention_bytes } else { -1 },
+        timestamp_type: match config.message_timestamp_type {
+            ConfiguredTimestampType::CreateTime => TimestampType::CreateTime,
+            ConfiguredTimestampType::LogAppendTime => TimestampType::LogAppendTime,
+        },
+        producer_id_expiration_ms,
+        dirty_bytes_max: DIRTY_BYTES_MAX,
+    }
+}
+
+struct Observer(Weak<Partition>);
+
+impl LogObserver for Observer {
+    fn durable(&self, log_end_offset: i64) {
+        if let Some(partition) = self.0.upgrade() {
+            partition.advance(log_end_offset);
+        }
+    }
+
+    fn failed(&self) {
+        if let Some(partition) = self.0.upgrade() {
+            partition.close();
+        }
+    }
+}
+
+impl TieredSource for Partition {
+    fn topic_name(&self) -> String {
+        self.topic.clone()
+    }
+
+    fn leader_epoch(&self) -> i32 {
+        Self::leader_epoch(self)
+    }
+
+    fn log_start_offset(&self) -> i64 {
+        self.log.log_start_offset()
+    }
+
+    fn local_start_offset(&self) -> i64 {
+        self.log.local_start_offset()
+    }
+
+    fn stable_offset(&self) -> i64 {
+        self.high_watermark()
+    }
+
+    fn sealed_segments(&self) -> Vec<SealedSegment> {
+        self.log.sealed_segments()
+    }
+
+    fn active_segment_bytes(&self) -> u64 {
+        self.log.active_segment_bytes()
+    }
+
+    fn read_at(&self, base_offset: i64, position: u64, len: usize) -> Result<Bytes, LogError> {
+        self.log.read_segment_at(base_offset, position, len)
+    }
+
+    fn epochs(&self) -> Vec<EpochEntry> {
+        self.log.epochs()
+    }
+
+    fn producer_snapshot(&self, next_offset: i64) -> Result<Option<Bytes>, LogError> {
+        self.log.producer_snapshot(next_offset)
+    }
+
+    fn trim_local(&self, up_to: i64) -> Result<(), LogError> {
+        self.log.trim_local(up_to).map(|_| ())
+    }
+
+    fn advance_log_start(&self, offset: i64) -> Result<(), LogError> {
+        self.log.advance_log_start(offset).map(|_| ())
+    }
+
+    fn config(&self) -> TierConfig {
+        let config = self.topic_config();
+        TierConfig {
+            enabled: config.remote_storage_enable,
+            copy_disabled: config.remote_log_copy_disable,
+            local_retention_ms: config.local_retention_ms,
+            local_retention_bytes: config.local_retention_bytes,
+            retention_ms: config.retention_ms,
+            retention_bytes: config.retention_bytes,
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What a producer's batch must be before it is appended. The rules are those of Kafka's LogValidator for batches from clients.
+
+use bytes::Bytes;
+use millstream_core::metadata::configs::{TimestampType as ConfiguredTimestampType, TopicConfig};
+use millstream_protocol::{
+    ErrorCode,
+    compression::{Compression, CompressionError},
+    record::{BatchHeader, RecordIter, verify_crc},
+};
+
+use crate::errors::batch_error_code;
+
+/// A batch may decompress to this many times `max.message.bytes`: far above honest data, far below a bomb.
+const EXPANSION_MAX: usize = 64;
+/// Upper bound of what a batch may decompress to, in bytes.
+const SECTION_BYTES_MAX: usize = 256 << 20;
+/// Header keys that only the broker may write; producers cannot forge the history of a dead letter.
+const RESERVED_HEADER_PREFIX: &[u8] = b"millstream.";
+/// Records that a refusal names; more say nothing new.
+const RECORD_ERRORS_MAX: usize = 100;
+
+/// A batch that keeps to the rules.
+#[derive(Debug)]
+pub(crate) struct ValidBatch {
+    pub header: BatchHeader,
+    pub codec: Compression,
+    /// The record section, decompressed.
+    pub section: Bytes,
+}
+
+/// Why a batch is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub code: ErrorCode,
+    pub message: String,
+    /// Index of each culprit in the batch, and what is wrong with it (KIP-467).
+    pub records: Vec<(i32, String)>,
+}
+
+impl Refused {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            records: Vec::new(),
+        }
+    }
+
+    fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidRecord, message)
+    }
+}
+
+/// Bytes that a batch of a topic may decompress to.
+pub(crate) fn section_budget_bytes(config: &TopicConfig) -> usize {
+    usize::try_from(config.max_message_bytes)
+        .unwrap_or(0)
+        .saturating_mul(EXPANSION_MAX)
+        .clamp(1 << 20, SECTION_BYTES_MAX)
+}
+
+/// Checks the bytes of one partition in a produce request: one whole, honest batch.
+pub(crate) fn validate(records: &Bytes, config: &TopicConfig, produce_version: i16, now_ms: i64) -> Result<ValidBatch, Refused> {
+    let header = BatchHeader::parse(records).map_err(|error| Refused::new(batch_error_code(&error), error.to_string()))?;
+    check_size(records, &header, config)?;
+    verify_crc(records).map_err(|error| Refused::new(batch_error_code(&error), error.to_string()))?;
+    check_header(&header)?;
+    check_timestamps(&header, config, now_ms)?;
+    let codec = header.compression().map_err(|error| Refused::invalid(error.to_string()))?;
+    if codec == Compression::Zstd && produce_version < 7 {
+        return Err(Refused::new(
+            ErrorCode::UnsupportedCompressionType,
+            "zstd needs Produce version 7 (KIP-110)",
+        ));
+    }
+    let section = codec
+        .decompress(&records.slice(BatchHeader::SIZE..), section_budget_bytes(config))
+        .map_err(|error| {
+            let code = match &error {
+                CompressionError::OverBudget { .. } => ErrorCode::MessageTooLarge,
+                CompressionError::Corrupt { .. } => ErrorCode::CorruptMessage,
+            };
+            Refused::new(code, error.to_string())
+        })?;
+    check_records(&section, &header, config)?;
+    Ok(ValidBatch { header, codec, section })
+}
+
+fn check_size(records: &Bytes, header: &BatchHeader, config: &TopicConfig) -> Result<(), Refused> {
+    if header.size() > records.len() {
+        return Err(Refused::new(
+            ErrorCode::CorruptMessage,
+            format!("batch of {} bytes is cut off at {}", header.size(), records.len()),
+        ));
+    }
+    let max = usize::try_from(config.max_message_bytes).unwrap_or(0);
+    if header.size() > max {
+        let message = format!(
+            "The record batch size in bytes {} exceeds the maximum configured value of {max}.",
+            header.size()
+        );
+        return Err(Refused::new(ErrorCode::MessageTooLarge, message));
+    }
+    if header.size() < records.len() {
+        return Err(Refused::invalid(
+            "a produce request must hold exactly one record batch per partition",
+        ));
+    }
+    Ok(())
+}
+
+fn check_header(header: &BatchHeader) -> Result<(), Refused> {
+    if header.base_offset != 0 {
+        return Err(Refused::invalid(format!(
+            "the base offset of a produced batch must be 0, not {}",
+            header.base_offset
+        )));
+    }
+    if header.record_count == 0 || i64::from(header.last_offset_delta) != i64::from(header.record_count) - 1 {
+        return Err(Refused::invalid(format!(
+            "a batch of {} records cannot have last offset delta {}",
+            header.record_count, header.last_offset_delta
+        )));
+    }
+    if header.is_control() {
+        return Err(Refused::invalid("clients cannot write control batches"));
+    }
+    if header.has_delete_horizon() {
+        return Err(Refused::invalid("clients cannot set a delete horizon"));
+    }
+    if header.is_transactional() {
+        return Err(Refused::new(
+            ErrorCode::InvalidTxnState,
+            "a transactional batch needs a transactional id",
+        ));
+    }
+    if header.producer_id < -1 || header.has_producer_id() && (header.base_sequence < 0 || header.producer_epoch < 0) {
+        let (id, epoch, sequence) = (header.producer_id, header.producer_epoch, header.base_sequence);
+        return Err(Refused::invalid(format!(
+            "producer id {id}, epoch {epoch} and sequence {sequence} do not go together"
+        )));
+    }
+    Ok(())
+}
+
+fn check_timestamps(header: &BatchHeader, config: &TopicConfig, now_ms: i64) -> Result<(), Refused> {
+    if config.message_timestamp_type == ConfiguredTimestampType::LogAppendTime {
+        return Ok(());
+    }
+    let latest = now_ms.saturating_add(config.message_timestamp_after_max_ms);
+    let earliest = now_ms.saturating_sub(config.message_timestamp_before_max_ms);
+    let timestamp = if header.max_timestamp > latest {
+        header.max_timestamp
+    } else {
+        header.base_timestamp
+    };
+    if timestamp >= 0 && (timestamp > latest || timestamp < earliest) || header.max_timestamp < -1 {
+        let message = format!("Timestamp {timestamp} of message is out of range. The timestamp should be within [{earliest}, {latest}]");
+        return Err(Refused {
+            records: vec![(0, message.clone())],
+            ..Refused::new(ErrorCode::InvalidTimestamp, message)
+        });
+    }
+    Ok(())
+}
+
+fn check_records(section: &[u8], header: &BatchHeader, config: &TopicConfig) -> Result<(), Refused> {
+    let mut culprits = Vec::new();
+    for (index, record) in (0i32..).zip(RecordIter::new(section, header.record_count)) {
+        let record = record.map_err(|error| Refused {
+            records: vec![(index, error.to_string())],
+            ..Refused::invalid(error.to_string())
+        })?;
+        if record.offset_delta != index {
+            culprits.push((
+                index,
+                format!("Inner record's offset delta is {} instead of {index}.", record.offset_delta),
+            ));
+        } else if config.cleanup_policy.compact && record.key.is_none() {
+            culprits.push((index, "Compacted topic cannot accept message without key.".to_owned()));
+        } else if record.header_count > 0 && record.headers().any(|header| header.key.starts_with(RESERVED_HEADER_PREFIX)) {
+            culprits.push((
+                index,
+                "Headers that start with \"millstream.\" are reserved for the broker.".to_owned(),
+            ));
+        }
+        if culprits.len() == RECORD_ERRORS_MAX {
+            break;
+        }
+    }
+    if culprits.is_empty() {
+        return Ok(());
+    }
+    Err(Refused {
+        records: culprits,
+        ..Refused::invalid("One or more records have been rejected")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::metadata::configs::{BrokerLayers, Overrides};
+    use millstream_protocol::record::{BatchBuilder, Header, NewRecord, assign_offsets, rebuild};
+
+    use super::*;
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    fn config(pairs: &[(&str, &str)]) -> TopicConfig {
+        let overrides: Overrides = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        TopicConfig::resolve(&overrides, &BrokerLayers::none())
+    }
+
+    fn batch(records: &[NewRecord<'_>], codec: Compression) -> Bytes {
+        let mut builder = BatchBuilder::new(codec);
+        records.iter().for_each(|record| builder.push(record));
+        builder.build().unwrap()
+    }
+
+    fn plain() -> NewRecord<'static> {
+        NewRecord {
+            timestamp: NOW_MS,
+            value: Some(b"value"),
+            ..NewRecord::default()
+        }
+    }
+
+    /// The batch of one plain record with a changed header and a fresh CRC.
+    fn with_header(change: impl FnOnce(&mut BatchHeader)) -> Bytes {
+        let batch = batch(&[plain()], Compression::None);
+        let mut header = BatchHeader::parse(&batch).unwrap();
+        change(&mut header);
+        rebuild(&header, Compression::None, &batch[BatchHeader::SIZE..], header.record_count).unwrap()
+    }
+
+    fn refused(records: &Bytes) -> ErrorCode {
+        validate(records, &config(&[]), 9, NOW_MS).unwrap_err().code
+    }
+
+    #[test]
+    fn an_honest_batch_passes_with_every_codec() {
+        for codec in Compression::ALL {
+            let valid = validate(&batch(&[plain(), plain()], codec), &config(&[]), 9, NOW_MS).unwrap();
+            assert_eq!((valid.codec, valid.header.record_count), (codec, 2));
+        }
+    }
+
+    #[test]
+    fn broken_headers_are_refused() {
+        assert_eq!(
+            refused(&with_header(|header| header.last_offset_delta = 5)),
+            ErrorCode::InvalidRecord
+        );
+        assert_eq!(
+            refused(&with_header(|header| header.attributes |= 1 << 5)),
+            ErrorCode::InvalidRecord
+        );
+        assert_eq!(
+            refused(&with_header(|header| header.attributes |= 1 << 6)),
+            ErrorCode::InvalidRecord
+        );
+        assert_eq!(
+            refused(&with_header(|header| header.attributes |= 1 << 4)),
+            ErrorCode::InvalidTxnState
+        );
+        assert_eq!(refused(&with_header(|header| header.producer_id = 5)), ErrorCode::InvalidRecord);
+        assert_eq!(
+            refused(&with_header(|header| header.record_count = 1_000_000)),
+            ErrorCode::InvalidRecord
+        );
+    }
+
+    #[test]
+    fn broken_bytes_are_refused() {
+        let whole = batch(&[plain()], Compression::None);
+        assert_eq!(refused(&whole.slice(..40)), ErrorCode::CorruptMessage);
+        assert_eq!(refused(&whole.slice(..whole.len() - 1)), ErrorCode::CorruptMessage);
+        let mut flipped = whole.to_vec();
+        flipped[65] ^= 1;
+        assert_eq!(refused(&Bytes::from(flipped)), ErrorCode::CorruptMessage);
+        for magic in [0, 1, 3, 127] {
+            let mut other = whole.to_vec();
+            other[16] = magic;
+            assert_eq!(refused(&Bytes::from(other)), ErrorCode::InvalidRecord);
+        }
+        assert_eq!(refused(&Bytes::from([&whole[..], &whole[..]].concat())), ErrorCode::InvalidRecord);
+        let mut moved = whole.to_vec();
+        assign_offsets(&mut moved, 7, -1);
+        assert_eq!(refused(&Bytes::from(moved)), ErrorCode::InvalidRecord);
+    }
+
+    #[test]
+    fn a_batch_is_measured_compressed_at_the_limit_and_beyond() {
+        let batch = batch(&[plain()], Compression::None);
+        let at_limit = config(&[("max.message.bytes", &batch.len().to_string())]);
+        assert!(validate(&batch, &at_limit, 9, NOW_MS).is_ok());
+        let below = config(&[("max.message.bytes", &(batch.len() - 1).to_string())]);
+        assert_eq!(validate(&batch, &below, 9, NOW_MS).unwrap_err().code, ErrorCode::MessageTooLarge);
+    }
+
+    #[test]
+    fn a_compression_bomb_is_refused() {
+        let zeros = vec![0; 20 << 20];
+        let batch = batch(
+            &[NewRecord {
+                value: Some(&zeros),
+                ..plain()
+            }],
+            Compression::Zstd,
+        );
+        let small = config(&[("max.message.bytes", "100000")]);
+        assert_eq!(validate(&batch, &small, 9, NOW_MS).unwrap_err().code, ErrorCode::MessageTooLarge);
+    }
+
+    #[test]
+    fn keyless_records_of_compacted_topics_are_named() {
+        let keyed = NewRecord {
+            key: Some(b"k"),
+            ..plain()
+        };
+        let error = validate(
+            &batch(&[keyed, plain()], Compression::Lz4),
+            &config(&[("cleanup.policy", "compact")]),
+            9,
+            NOW_MS,
+        )
+        .unwrap_err();
+        assert_eq!(
+            (error.code, error.records.iter().map(|(index, _)| *index).collect::<Vec<_>>()),
+            (ErrorCode::InvalidRecord, vec![1])
+        );
+    }
+
+    #[test]
+    fn reserved_headers_are_refused() {
+        let forged = NewRecord {
+            headers: vec![Header {
+                key: b"millstream.dlq.topic",
+                value: None,
+            }],
+            ..plain()
+        };
+        assert_eq!(refused(&batch(&[forged], Compression::None)), ErrorCode::InvalidRecord);
+    }
+
+    #[test]
+    fn timestamps_out_of_bounds_are_refused() {
+        let future = NewRecord {
+            timestamp: NOW_MS + 2 * 3600 * 1000,
+            ..plain()
+        };
+        assert_eq!(refused(&batch(&[future], Compression::None)), ErrorCode::InvalidTimestamp);
+        let none = NewRecord { timestamp: -1, ..plain() };
+        assert!(validate(&batch(&[none], Compression::None), &config(&[]), 9, NOW_MS).is_ok());
+    }
+
+    #[test]
+    fn zstd_needs_a_client_that_knows_it() {
+        let error = validate(&batch(&[plain()], Compression::Zstd), &config(&[]), 6, NOW_MS).unwrap_err();
+        assert_eq!(error.code, ErrorCode::UnsupportedCompressionType);
+    }
+}

@@ -1,0 +1,275 @@
+//! Serving views: batches of the source run through the view's chain on their way to the consumer.
+//!
+//! - A batch without survivors is never sent, and control batches pass untouched: kafkajs stalls on the first, kafka-go shows the
+//!   second to users, so neither is ever invented here.
+//! - Offsets are the source's. A batch keeps its base offset and ends at its last survivor; the hole after it is as after compaction.
+//! - A fetch scans until something survives or its budget ends. If nothing did, the place it came to is remembered, so that the
+//!   next poll at the same offset goes on from there.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use millstream_core::{
+    metadata::{ClusterImage, configs::Scope, configs::effective_value},
+    transform::{BatchContext, Chain, ChainOutcome},
+};
+use millstream_log::remote::TopicIdPartition;
+use millstream_protocol::{
+    ErrorCode,
+    chunk::{Chunk, Records},
+    record::{BatchHeader, RecordIter, rebuild, split_batches},
+};
+use quick_cache::{Weighter, sync::Cache};
+use tokio::time::Instant;
+
+use crate::{
+    broker::{Broker, Named},
+    errors::{log_error_code, remote_error_code},
+    partition::Partition,
+    validation::section_budget_bytes,
+};
+
+/// Places that are remembered.
+const CURSORS_MAX: usize = 100_000;
+/// Bytes of filtered batches that are kept.
+const CACHE_BYTES: u64 = 64 << 20;
+/// Bytes of the source read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// A batch of a view: the version of its chain, the partition, the batch's base offset.
+type BatchKey = (u64, TopicIdPartition, i64);
+
+/// What a chain made of a batch.
+#[derive(Clone)]
+struct Filtered {
+    /// The batch to send, empty if no record survived.
+    batch: Bytes,
+    /// Offset of the last survivor, -1 if there is none.
+    last_offset: i64,
+}
+
+#[derive(Clone)]
+struct FilteredBytes;
+
+impl Weighter<BatchKey, Filtered> for FilteredBytes {
+    fn weight(&self, _key: &BatchKey, filtered: &Filtered) -> u64 {
+        filtered.batch.len() as u64 + 128
+    }
+}
+
+/// What views remember between fetches. All of it can be lost without harm.
+pub(crate) struct ViewCursors {
+    scanned: Cache<BatchKey, i64>,
+    filtered: Cache<BatchKey, Filtered, FilteredBytes>,
+}
+
+impl Default for ViewCursors {
+    fn default() -> Self {
+        Self {
+            scanned: Cache::new(CURSORS_MAX),
+            filtered: Cache::with_weighter(10_000, CACHE_BYTES, FilteredBytes),
+        }
+    }
+}
+
+/// Reads a view from `offset`. Empty when nothing survived within the budget.
+pub(crate) async fn read(
+    broker: &Arc<Broker>,
+    image: &ClusterImage,
+    named: &Named,
+    partition: &Arc<Partition>,
+    offset: i64,
+    max_bytes: usize,
+    deadline: Instant,
+) -> Result<Records, ErrorCode> {
+    let chain = broker.plugins.view_chain(image, named.name()).map_err(|missing| {
+        tracing::error!(view = named.name(), %missing, "the view cannot be served");
+        ErrorCode::KafkaStorageError
+    })?;
+    let log = partition.log();
+    // A consumer's committed offset may lie below a log start that moved on; for a view it means the start.
+    let offset = offset.max(log.log_start_offset());
+    if offset > log.log_end_offset() {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    let (scan_bytes, scan_time) = budgets(image, named.name());
+    let scan = Scan {
+        broker,
+        chain,
+        partition,
+        offset,
+        max_bytes,
+        scan_bytes,
+        deadline: deadline.min(Instant::now() + scan_time),
+    };
+    scan.run().await
+}
+
+fn budgets(image: &ClusterImage, view: &str) -> (usize, Duration) {
+    use millstream_core::metadata::configs::view::{SCAN_MAX_BYTES, SCAN_MAX_MS};
+    let layers = millstream_core::metadata::configs::BrokerLayers::none();
+    let number = |name: &str| -> u64 {
+        let value = image
+            .view(view)
+            .and_then(|view| effective_value(Scope::View, name, &view.configs, &layers));
+        value.and_then(|value| value.parse().ok()).unwrap_or(0)
+    };
+    (
+        usize::try_from(number(SCAN_MAX_BYTES)).unwrap_or(usize::MAX),
+        Duration::from_millis(number(SCAN_MAX_MS)),
+    )
+}
+
+struct Scan<'a> {
+    broker: &'a Arc<Broker>,
+    chain: Arc<Chain>,
+    partition: &'a Arc<Partition>,
+    offset: i64,
+    max_bytes: usize,
+    scan_bytes: usize,
+    deadline: Instant,
+}
+
+impl Scan<'_> {
+    async fn run(self) -> Result<Records, ErrorCode> {
+        let cursors = &self.broker.view_cursors;
+        let cursor_key = (self.chain.version, self.partition.id, self.offset);
+        let mut next = cursors.scanned.get(&cursor_key).unwrap_or(self.offset);
+        let mut records = Records::empty();
+        let mut scanned_bytes = 0;
+        while records.len() < self.max_bytes && scanned_bytes < self.scan_bytes && next < self.partition.high_watermark() {
+            let Some(bytes) = self.read_source(next).await? else { break };
+            for item in bytes.into_iter().flat_map(split_batches) {
+                let (header, batch) = item.map_err(|_| ErrorCode::CorruptMessage)?;
+                if header.last_offset() < next {
+                    continue;
+                }
+                scanned_bytes += batch.len();
+                let filtered = match self.filter(&header, batch).await {
+                    Ok(filtered) => filtered,
+                    // What was found so far is good; the error comes with the next fetch.
+                    Err(_) if !records.is_empty() => return Ok(self.finish(records, scanned_bytes)),
+                    Err(error) => return Err(error),
+                };
+                next = header.next_offset();
+                if filtered.last_offset >= self.offset {
+                    records.push(Chunk::Bytes(filtered.batch));
+                }
+                let spent = records.len() >= self.max_bytes || scanned_bytes >= self.scan_bytes;
+                if spent || Instant::now() >= self.deadline && (scanned_bytes > 0) {
+                    break;
+                }
+            }
+            if Instant::now() >= self.deadline {
+                break;
+            }
+        }
+        if records.is_empty() && next > self.offset {
+            cursors.scanned.insert(cursor_key, next);
+        }
+        Ok(self.finish(records, scanned_bytes))
+    }
+
+    fn finish(&self, records: Records, scanned_bytes: usize) -> Records {
+        if let Some(view) = &self.chain.view {
+            self.broker.metrics.view_scanned(view, scanned_bytes as u64, records.len() as u64);
+        }
+        records
+    }
+
+    /// Batches of the source from `offset`; `None` at its end or when the tier is not quick enough.
+    async fn read_source(&self, offset: i64) -> Result<Option<Vec<Bytes>>, ErrorCode> {
+        let log = self.partition.log();
+        if offset >= log.local_start_offset() {
+            let read = log
+                .read(offset, self.partition.high_watermark(), READ_BYTES, true)
+                .map_err(|error| log_error_code(&error))?;
+            let bytes = read.map(|read| read.bytes()).transpose().map_err(|error| log_error_code(&error))?;
+            return Ok(bytes.map(|bytes| vec![bytes]));
+        }
+        let Some(remote) = &self.broker.remote else {
+            return Err(ErrorCode::KafkaStorageError);
+        };
+        match tokio::time::timeout_at(self.deadline, remote.read(self.partition.id, offset, READ_BYTES)).await {
+            Err(_) => Ok(None),
+            Ok(Ok(batches)) => Ok(Some(batches.bytes)),
+            Ok(Err(error)) => {
+                tracing::warn!(topic = %self.partition.topic, offset, %error, "read from the tier failed");
+                Err(remote_error_code(&error))
+            }
+        }
+    }
+
+    /// One batch through the chain, or from the cache.
+    async fn filter(&self, header: &BatchHeader, batch: Bytes) -> Result<Filtered, ErrorCode> {
+        if header.is_control() {
+            return Ok(Filtered {
+                batch,
+                last_offset: header.last_offset(),
+            });
+        }
+        let key = (self.chain.version, self.partition.id, header.base_offset);
+        let cache = &self.broker.view_cursors.filtered;
+        if let Some(filtered) = cache.get(&key) {
+            return Ok(filtered);
+        }
+        let filtered = self.run_chain(header, batch).await?;
+        cache.insert(key, filtered.clone());
+        Ok(filtered)
+    }
+
+    async fn run_chain(&self, header: &BatchHeader, batch: Bytes) -> Result<Filtered, ErrorCode> {
+        let codec = header.compression().map_err(|_| ErrorCode::CorruptMessage)?;
+        let budget = section_budget_bytes(&self.partition.topic_config());
+        let section = codec
+            .decompress(&batch.slice(BatchHeader::SIZE..), budget)
+            .map_err(|_| ErrorCode::CorruptMessage)?;
+        let context = BatchContext {
+            partition: self.partition.id.partition,
+            base_offset: header.base_offset,
+            base_timestamp: header.base_timestamp,
+            leader_epoch: header.partition_leader_epoch,
+            record_count: header.record_count,
+            principal: None,
+            client_id: None,
+        };
+        match self.broker.plugins.run(Arc::clone(&self.chain), context, section).await {
+            ChainOutcome::Unchanged if header.record_count > 0 => Ok(Filtered {
+                batch,
+                last_offset: header.last_offset(),
+            }),
+            ChainOutcome::Unchanged => Ok(Filtered {
+                batch: Bytes::new(),
+                last_offset: -1,
+            }),
+            ChainOutcome::Stalled { reason } => {
+                tracing::warn!(view = self.chain.view.as_deref(), %reason, "view stalled");
+                Err(ErrorCode::KafkaStorageError)
+            }
+            ChainOutcome::Changed { record_count: 0, .. } => Ok(Filtered {
+                batch: Bytes::new(),
+                last_offset: -1,
+            }),
+            ChainOutcome::Changed { records, record_count, .. } => {
+                let last_delta = last_offset_delta(&records, record_count).ok_or(ErrorCode::CorruptMessage)?;
+                let header = BatchHeader {
+                    last_offset_delta: last_delta,
+                    ..*header
+                };
+                let batch = rebuild(&header, codec, &records, record_count).map_err(|_| ErrorCode::CorruptMessage)?;
+                Ok(Filtered {
+                    batch,
+                    last_offset: header.last_offset(),
+                })
+            }
+        }
+    }
+}
+
+fn last_offset_delta(section: &[u8], record_count: i32) -> Option<i32> {
+    let mut last = None;
+    for record in RecordIter::new(section, record_count) {
+        last = Some(record.ok()?.offset_delta);
+    }
+    last
+}
