@@ -68,7 +68,11 @@ impl Limits {
             Hook::Produce => 50,
             Hook::View => 200,
         };
-        Self { deadline_ms, memory_bytes: 32 << 20, crashes_per_minute: 10 }
+        Self {
+            deadline_ms,
+            memory_bytes: 32 << 20,
+            crashes_per_minute: 10,
+        }
     }
 }
 
@@ -87,7 +91,14 @@ pub struct Artefact {
 
 impl fmt::Debug for Artefact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{} ({} bytes, sha256 {})", self.name, self.version, self.component.len(), self.sha256)
+        write!(
+            f,
+            "{}@{} ({} bytes, sha256 {})",
+            self.name,
+            self.version,
+            self.component.len(),
+            self.sha256
+        )
     }
 }
 

@@ -244,10 +244,22 @@ impl Log {
         if !header.has_producer_id() {
             return Ok(None);
         }
-        let Sequence::Duplicate { base_offset, timestamp } = appender.producers.check(header)? else { return Ok(None) };
-        let log_append_time_ms = if self.config().timestamp_type == TimestampType::LogAppendTime { timestamp } else { -1 };
+        let Sequence::Duplicate { base_offset, timestamp } = appender.producers.check(header)? else {
+            return Ok(None);
+        };
+        let log_append_time_ms = if self.config().timestamp_type == TimestampType::LogAppendTime {
+            timestamp
+        } else {
+            -1
+        };
         let dirty_bytes = self.dirty_bytes.load(Ordering::Acquire);
-        Ok(Some(Appended { base_offset, log_end_offset: self.log_end_offset(), log_append_time_ms, duplicate: true, dirty_bytes }))
+        Ok(Some(Appended {
+            base_offset,
+            log_end_offset: self.log_end_offset(),
+            log_append_time_ms,
+            duplicate: true,
+            dirty_bytes,
+        }))
     }
 
     /// The segment that takes a batch, rolling first if it must.
@@ -422,7 +434,11 @@ impl Log {
 
     /// The epoch that wrote the record at `offset`; at the log's end, the last one. `None` for an empty history.
     pub fn epoch_at(&self, offset: i64) -> Option<i32> {
-        self.appender().epochs.iter().rfind(|entry| entry.start_offset <= offset).map(|entry| entry.epoch)
+        self.appender()
+            .epochs
+            .iter()
+            .rfind(|entry| entry.start_offset <= offset)
+            .map(|entry| entry.epoch)
     }
 
     /// The largest epoch at or below `epoch` that wrote to the log, and the end of what it wrote (exclusive); KIP-101.

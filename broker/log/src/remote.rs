@@ -185,8 +185,8 @@ pub trait RemoteLog: Send + Sync {
     /// Reads batches from the one that holds `offset`, about `max_bytes` of them, at least one. Dropping the future does not
     /// stop the fill of the cache, so the next call finds the bytes there.
     fn read(&self, partition: TopicIdPartition, offset: i64, max_bytes: usize) -> PortFuture<'_, Result<RemoteBatches, RemoteError>>;
-    /// Offset up to which whole batches must be scanned for the first record at or after `timestamp`: the batches of the
-    /// first object whose largest timestamp reaches it, `None` if no object does.
+    /// Offset from which to scan for the first record at or after `timestamp`: a batch before it, close by. `None` if no object
+    /// reaches that time.
     fn seek_timestamp(&self, partition: TopicIdPartition, timestamp: i64) -> PortFuture<'_, Result<Option<i64>, RemoteError>>;
     /// Where every attached partition stands.
     fn status(&self) -> Vec<TierStatus>;

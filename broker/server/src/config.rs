@@ -45,6 +45,9 @@ impl BrokerConfig {
         for (name, value) in &self.values {
             Scope::Broker.check(name, value).map_err(ConfigError::Invalid)?;
         }
+        crate::groups::group_config(self)
+            .validate()
+            .map_err(|error| ConfigError::Invalid(error.to_string()))?;
         for (name, address) in [("kafka listener", self.kafka_address), ("admin listener", self.admin_address)] {
             if !self.allow_insecure && !address.ip().is_loopback() {
                 return Err(ConfigError::Insecure { name, address });

@@ -29,8 +29,8 @@ pub mod metrics;
 mod net;
 pub mod partition;
 mod partitions;
-mod produce_chain;
 pub mod plugins;
+mod produce_chain;
 mod validation;
 mod views;
 
@@ -38,4 +38,4 @@ pub use broker::{Broker, BrokerParts, StartError};
 pub use clock::{Clock, SystemClock};
 pub use config::{BrokerConfig, ConfigError};
 pub use dispatch::{API_VERSIONS, served_versions};
-pub use net::{Listener, ListenError};
+pub use net::{ListenError, Listener};

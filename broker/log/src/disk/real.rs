@@ -90,7 +90,11 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, parts: &[&[u8]], mut position: u64) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
+        let mut slices: Vec<IoSlice<'_>> = parts
+            .iter()
+            .filter(|part| !part.is_empty())
+            .map(|part| IoSlice::new(part))
+            .collect();
         let mut rest = &mut slices[..];
         while !rest.is_empty() {
             match rustix::io::pwritev(&*self.file, rest, position) {

@@ -298,7 +298,7 @@ fn internal(context: &Context<'_>, wish: &Wish) -> Option<NewTopic> {
             ];
             (context.broker_number(TRANSACTION_LOG_NUM_PARTITIONS), replicas, configs)
         }
-        // One component is one record, and a component may have 32 MiB.
+        // A component is stored in records of 512 KiB; the rest is headroom.
         names::PLUGINS => {
             let configs = vec![
                 set("cleanup.policy", "compact".to_owned()),
