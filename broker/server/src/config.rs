@@ -56,6 +56,25 @@ impl BrokerConfig {
         Ok(())
     }
 
+    /// Adds what the fields say under Kafka's names, so that DescribeConfigs shows it.
+    pub(crate) fn with_identity(mut self) -> Self {
+        let listener = format!("PLAINTEXT://{}", self.kafka_address);
+        let advertised = self
+            .advertised
+            .as_ref()
+            .map_or_else(|| listener.clone(), |(host, port)| format!("PLAINTEXT://{host}:{port}"));
+        let facts = [
+            ("node.id", self.node_id.to_string()),
+            ("listeners", listener),
+            ("advertised.listeners", advertised),
+            ("log.dirs", self.data_dir.display().to_string()),
+        ];
+        for (name, value) in facts {
+            self.values.insert(name.to_owned(), value);
+        }
+        self
+    }
+
     /// A value from the start configuration or its default, as text.
     pub fn text(&self, name: &str) -> String {
         let layers = BrokerLayers {

@@ -20,6 +20,9 @@ use tokio::sync::{Notify, watch};
 /// Bytes in the page cache before a sync is asked for, whatever the durability: more would stall appends for long.
 const DIRTY_BYTES_MAX: u64 = 16 << 20;
 
+/// Waiters, dead ones included, below which nobody looks for the dead.
+const WAITERS_KEPT: usize = 64;
+
 /// How far a partition is readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -138,10 +141,12 @@ impl Partition {
 
     /// Wakes `waiter` once at the next advance of the high watermark.
     pub fn wake_on_advance(&self, waiter: &Arc<Notify>) {
-        self.waiters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::downgrade(waiter));
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        // An idle partition is polled for ever: forget those that gave up, now and then, so that the list stays as short as its users.
+        if waiters.len() >= WAITERS_KEPT && waiters.len().is_power_of_two() {
+            waiters.retain(|waiter| waiter.strong_count() > 0);
+        }
+        waiters.push(Arc::downgrade(waiter));
     }
 
     fn advance(&self, offset: i64) {

@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "millstream-host",
             "millstream-log",
             "millstream-protocol",
+            "millstream-sdk",
             "millstream-server",
             "millstream-tiered",
         ],

@@ -142,10 +142,7 @@ fn resolve(broker: &Broker, image: &ClusterImage, version: i16, key: &FetchKey, 
             Some(partition) => match check_epoch(&partition, wish.current_leader_epoch) {
                 Some(error) => Source::Failed(error),
                 None if matches!(named, Named::View(..)) => Source::View(named, partition),
-                None => {
-                    broker.metrics.fetched(&partition.topic, 0);
-                    Source::Log(partition)
-                }
+                None => Source::Log(partition),
             },
         },
     };

@@ -34,14 +34,22 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 
+/// First version whose answers carry leader epochs.
+const LEADER_EPOCH_VERSION: i16 = 4;
+
 /// Bytes of cold batches read at a time while searching for a time.
 const SEARCH_BYTES: usize = 1 << 20;
 
-pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let image = broker.metadata.image();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        topics.push(list_topic(&broker, &image, topic).await);
+        let mut topic = list_topic(&broker, &image, topic).await;
+        if context.version < LEADER_EPOCH_VERSION {
+            // Not ignorable in the schema: an older client must not be told.
+            topic.partitions.iter_mut().for_each(|partition| partition.leader_epoch = -1);
+        }
+        topics.push(topic);
     }
     ListOffsetsResponse {
         topics,

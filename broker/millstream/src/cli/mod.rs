@@ -1,0 +1,149 @@
+//! The command line: the verbs, and what they have in common.
+
+mod args;
+mod consume;
+mod dev;
+mod group;
+mod output;
+mod plugin;
+mod produce;
+mod progress;
+mod serve;
+mod tier;
+mod topic;
+mod view;
+
+use std::{future::Future, io};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// A Kafka-compatible streaming broker with WASM plugins and tiered storage.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Where logs go.
+    #[command(flatten)]
+    pub logging: Logging,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Human,
+    Json,
+}
+
+/// Logging, on standard error.
+#[derive(Debug, Args)]
+pub struct Logging {
+    /// Lines for people, or one JSON object per line
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Human, help_heading = "Logging")]
+    log_format: LogFormat,
+    /// error, warn, info, debug, trace, or directives such as `info,millstream_log=debug`
+    #[arg(
+        long,
+        global = true,
+        env = "MILLSTREAM_LOG",
+        value_name = "LEVEL",
+        default_value = "info",
+        help_heading = "Logging"
+    )]
+    log_level: String,
+}
+
+impl Logging {
+    /// Starts logging; once per process.
+    pub fn init(&self) -> Result<()> {
+        let filter = EnvFilter::try_new(&self.log_level).with_context(|| format!("--log-level {}", self.log_level))?;
+        let lines = fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+        match self.log_format {
+            LogFormat::Human => lines.with_target(false).init(),
+            LogFormat::Json => lines.json().init(),
+        }
+        Ok(())
+    }
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one node on embedded defaults, for development
+    Dev(dev::Dev),
+    /// Run a node as a configuration file says
+    Serve(serve::Serve),
+    /// Create, list, describe, alter and delete topics
+    Topic(topic::Topic),
+    /// Write lines of a file or of standard input to a topic
+    Produce(produce::Produce),
+    /// Print a topic's or a view's records
+    Consume(consume::Consume),
+    /// List, describe and delete consumer groups
+    Group(group::Group),
+    /// Write, build, test, push and bind plugins
+    Plugin(plugin::Plugin),
+    /// Create, list and remove views
+    View(view::View),
+    /// Look at tiered storage
+    Tier(tier::Tier),
+}
+
+impl Command {
+    /// Runs the verb to its end.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::Dev(verb) => verb.run(),
+            Self::Serve(verb) => verb.run(),
+            Self::Topic(verb) => block_on(verb.run()),
+            Self::Produce(verb) => block_on(verb.run()),
+            Self::Consume(verb) => block_on(verb.run()),
+            Self::Group(verb) => block_on(verb.run()),
+            Self::Plugin(verb) => block_on(verb.run()),
+            Self::View(verb) => block_on(verb.run()),
+            Self::Tier(verb) => block_on(verb.run()),
+        }
+    }
+}
+
+/// Verbs other than the node's need one thread.
+fn block_on(verb: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("start the runtime")?.block_on(verb)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_shows_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            for verb in command.get_subcommands() {
+                let path = format!("{path} {}", verb.get_name());
+                if verb.has_subcommands() {
+                    check(verb, &path);
+                    continue;
+                }
+                let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains(&format!("Example: {path}")), "{path}: {help:?}");
+            }
+        }
+        check(&Cli::command(), "millstream");
+    }
+
+    #[test]
+    fn negative_numbers_reach_the_broker_to_be_refused() {
+        assert!(Cli::try_parse_from(["millstream", "topic", "create", "t", "--partitions", "-4"]).is_ok());
+    }
+}
