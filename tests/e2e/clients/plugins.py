@@ -59,8 +59,11 @@ def take(client, count, deadline_s=40):
 
 @scenario
 def invalid_records_are_refused(bootstrap, topic):
-    """The topic takes objects with an integer `n`; the culprit of a batch is named, its companions are told why they failed too."""
-    errors = produce(bootstrap, topic, [{"n": 1}, {"n": "two"}, {"n": 3}])
+    """The topic takes objects with an integer `n`; the culprits of a batch are named, their companions are told why they failed too.
+
+    Two culprits, as librdkafka tells records apart only when a response names more than one."""
+    errors = produce(bootstrap, topic, [{"n": 1}, {"n": "two"}, {"n": 3}, {"n": "four"}])
+    check("both culprits are named", "validate" in errors[3].str(), errors[3])
     check("the culprit is refused as an invalid record", errors[1] is not None and errors[1].code() == KafkaError.INVALID_RECORD, errors[1])
     check("with the plugin's reason", "validate" in errors[1].str(), errors[1].str())
     check("its companions fail with it", all(error is not None for error in (errors[0], errors[2])), errors)

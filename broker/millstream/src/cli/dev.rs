@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{args::assignment, output};
-use crate::node::{NodeOptions, Ready, Settings, Words};
+use crate::node::{NodeOptions, Ready, Words};
 
 /// What suits a machine that somebody sits in front of: quick starts, no waiting for group members that never come.
 const DEFAULTS: &[(&str, &str)] = &[("offsets.topic.num.partitions", "8"), ("group.initial.rebalance.delay.ms", "100")];
@@ -54,8 +54,9 @@ impl Dev {
             Some(url) => Some(url.to_owned()),
             None => Some(format!("file://{}", data_dir.join("bucket").display())),
         };
-        let mut settings = Settings::new(self.settings)?;
-        DEFAULTS.iter().for_each(|(name, value)| settings.default_to(name, value));
+        // A setting that is given twice, or is one of ours, has its last value.
+        let ours = DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings = ours.chain(self.settings).collect();
         let options = NodeOptions {
             node_id: 1,
             data_dir: data_dir.clone(),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::Value;
 
 use super::{dev::announce, output};
-use crate::node::{NodeOptions, Settings, Words};
+use crate::node::{NodeOptions, Words};
 
 const WORDS: Words = Words {
     data_dir: "[node] data_dir",
@@ -110,7 +110,7 @@ fn options(text: &str, base: &Path, allow_insecure: bool) -> Result<NodeOptions>
         admin: file.listeners.admin,
         advertised: file.listeners.advertised.as_deref().map(host_and_port).transpose()?,
         bucket: file.bucket.map(|bucket| bucket.url),
-        settings: Settings::new(pairs)?,
+        settings: pairs.into_iter().collect(),
         allow_insecure,
         words: WORDS,
     })
@@ -164,7 +164,6 @@ mod tests {
         let options = options(text, Path::new("/etc"), false).unwrap();
         let pairs: Vec<_> = options
             .settings
-            .broker
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();

@@ -5,12 +5,12 @@
 //! connections, closes logs cleanly) → listeners. A second signal ends the process at once, which is as safe as a crash.
 
 mod identity;
-mod settings;
 mod signals;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
+use millstream_core::metadata::configs::Overrides;
 use millstream_host::{HostOptions, PluginHost};
 use millstream_log::{LogDir, LogDirOptions, LogError, disk::RealDisk, remote::RemoteLog};
 use millstream_server::{Broker, BrokerConfig, BrokerParts, Clock, ListenError, Listener, SystemClock, admin};
@@ -18,7 +18,6 @@ use millstream_tiered::{LateTier, TierOptions};
 use tokio::{net::TcpListener, runtime::Handle, task::JoinSet};
 
 use identity::Identity;
-pub use settings::Settings;
 
 /// How long connections get to end after the broker has stopped.
 const DRAIN: Duration = Duration::from_secs(6);
@@ -39,7 +38,7 @@ pub struct NodeOptions {
     /// URL of the bucket; none for no tier.
     pub bucket: Option<String>,
     /// Configurations by Kafka's names.
-    pub settings: Settings,
+    pub settings: Overrides,
     /// Whether listeners without authentication may be open to everybody.
     pub allow_insecure: bool,
     /// What the operator calls these options.
@@ -103,7 +102,7 @@ impl NodeOptions {
             advertised: self.advertised.clone(),
             admin_address: self.admin,
             allow_insecure: self.allow_insecure,
-            values: self.settings.broker.clone(),
+            values: self.settings.clone(),
         }
     }
 
@@ -188,9 +187,8 @@ impl NodeOptions {
 
     async fn start_tier(&self, url: &str, identity: &Identity) -> Result<Arc<LateTier>> {
         let mut options = TierOptions::new(url, identity.cluster_id, self.node_id);
-        if let Some(interval) = self.settings.tier_work_interval {
-            options.work_interval = interval;
-        }
+        let interval_ms = self.broker_config().number("remote.log.manager.task.interval.ms");
+        options.work_interval = Duration::from_millis(interval_ms.unsigned_abs());
         let started = LateTier::start(options, Handle::current()).await;
         started.with_context(|| {
             format!(

@@ -74,7 +74,7 @@ impl FromRequest<Admin> for FromWasm {
             return Err(ApiError::new(
                 StatusCode::BAD_REQUEST,
                 "INVALID_PLUGIN",
-                "the body must be a WebAssembly component or core module",
+                "not a plugin: the file is empty; a WebAssembly component or core module is wanted",
             ));
         }
         Ok(Self { bytes, permit })

@@ -122,8 +122,8 @@ fn bindings_that_would_be_unsafe_are_refused() -> Result<()> {
     check_names(&error, &["pass", "security"])?;
     let error = broker.verb_refused(&[&bind[..], &["--policy", "divert"]].concat())?;
     check_names(&error, &["divert", "dead-letter"])?;
-    let error = broker.verb_refused(&[&bind[..], &["--policy", "divert", "--dead-letter-topic", "nowhere"]].concat())?;
-    check_names(&error, &["nowhere"])
+    let error = broker.verb_refused(&[&bind[..], &["--policy", "divert", "--dead-letter-topic", "no/where"]].concat())?;
+    check_names(&error, &["no/where"])
 }
 
 #[test]

@@ -330,6 +330,14 @@ pub const CONFIGS: &[ConfigDef] = &[
     .fixed(),
     define(
         Long,
+        "remote.log.manager.task.interval.ms",
+        "1000",
+        "Milliseconds between two looks of a partition for segments to upload.",
+    )
+    .fixed()
+    .at_least(1),
+    define(
+        Long,
         "replica.lag.time.max.ms",
         "30000",
         "Milliseconds after which a lagging follower leaves the in-sync replicas.",
