@@ -2,10 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use millstream_core::metadata::{ClusterImage, configs::Overrides, image::TopicImage};
+use millstream_core::metadata::{
+    ClusterImage,
+    configs::{Overrides, TopicConfig},
+    image::TopicImage,
+};
 use millstream_log::{
     LogDir, LogError,
     remote::{RemoteLog, TopicIdPartition},
@@ -17,6 +21,21 @@ use crate::partition::{Partition, log_config};
 /// Logs opened at the same time at start.
 const PARALLEL_OPENS: usize = 8;
 
+/// A partition that is to be opened.
+struct Missing {
+    id: TopicIdPartition,
+    topic: String,
+    leader_epoch: i32,
+    config: Arc<TopicConfig>,
+}
+
+/// The image that the partitions agree with.
+#[derive(Default)]
+struct Followed {
+    topics: BTreeMap<Uuid, Arc<TopicImage>>,
+    broker_configs: (Overrides, Option<Overrides>),
+}
+
 /// The partitions of one broker.
 pub struct Partitions {
     node_id: i32,
@@ -25,6 +44,7 @@ pub struct Partitions {
     fixed_configs: Overrides,
     producer_id_expiration_ms: i64,
     map: RwLock<BTreeMap<TopicIdPartition, Arc<Partition>>>,
+    followed: Mutex<Followed>,
 }
 
 impl Partitions {
@@ -42,6 +62,7 @@ impl Partitions {
             fixed_configs,
             producer_id_expiration_ms,
             map: RwLock::default(),
+            followed: Mutex::default(),
         }
     }
 
@@ -61,50 +82,67 @@ impl Partitions {
         id.to_string()
     }
 
-    /// Opens, reconfigures and deletes partitions so that they are those of `image`. Blocks on the disk.
+    /// Opens, reconfigures and deletes partitions so that they are those of `image`. Blocks on the disk. Topics that did not change since
+    /// the last image cost a pointer comparison.
     pub fn follow(&self, image: &ClusterImage) -> Result<(), LogError> {
-        let mut wanted = BTreeMap::new();
-        for topic in image.topics.values() {
-            for (number, partition) in (0i32..).zip(&topic.partitions) {
-                if partition.leader == self.node_id {
-                    wanted.insert(
-                        TopicIdPartition {
-                            topic_id: topic.id,
-                            partition: number,
-                        },
-                        (topic, partition.leader_epoch),
-                    );
-                }
-            }
-        }
-        self.delete_gone(&wanted)?;
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.delete_gone(image)?;
+        let broker_configs = (
+            image.broker_default_configs.clone(),
+            image.broker_configs.get(&self.node_id).cloned(),
+        );
+        let all_changed = followed.broker_configs != broker_configs;
         let mut missing = Vec::new();
-        for (id, (topic, leader_epoch)) in wanted {
-            match self.get(id.topic_id, id.partition) {
-                Some(partition) => {
-                    partition.set_leader_epoch(leader_epoch);
-                    partition.set_topic_config(
-                        Arc::new(image.topic_config(topic, self.node_id, &self.fixed_configs)),
-                        self.producer_id_expiration_ms,
-                    );
-                    self.attach(&partition);
-                }
-                None => missing.push((id, topic, leader_epoch)),
+        for topic in image.topics.values() {
+            let known = followed.topics.get(&topic.id).is_some_and(|known| Arc::ptr_eq(known, topic));
+            if all_changed || !known {
+                self.follow_topic(image, topic, &mut missing);
             }
         }
-        self.open_all(image, &missing)
+        self.open_all(&missing)?;
+        followed.topics = image.topics.values().map(|topic| (topic.id, Arc::clone(topic))).collect();
+        followed.broker_configs = broker_configs;
+        Ok(())
     }
 
-    fn delete_gone(&self, wanted: &BTreeMap<TopicIdPartition, (&Arc<TopicImage>, i32)>) -> Result<(), LogError> {
+    fn follow_topic(&self, image: &ClusterImage, topic: &TopicImage, missing: &mut Vec<Missing>) {
+        let config = Arc::new(image.topic_config(topic, self.node_id, &self.fixed_configs));
+        for (number, replicas) in (0i32..).zip(&topic.partitions) {
+            if replicas.leader != self.node_id {
+                continue;
+            }
+            let id = TopicIdPartition {
+                topic_id: topic.id,
+                partition: number,
+            };
+            match self.get(id.topic_id, id.partition) {
+                Some(partition) => {
+                    partition.set_leader_epoch(replicas.leader_epoch);
+                    partition.set_topic_config(Arc::clone(&config), self.producer_id_expiration_ms);
+                    self.attach(&partition);
+                }
+                None => missing.push(Missing {
+                    id,
+                    topic: topic.name.clone(),
+                    leader_epoch: replicas.leader_epoch,
+                    config: Arc::clone(&config),
+                }),
+            }
+        }
+    }
+
+    fn delete_gone(&self, image: &ClusterImage) -> Result<(), LogError> {
+        let is_ours = |id: &TopicIdPartition| {
+            let number = usize::try_from(id.partition).ok();
+            let replicas = image
+                .topic_by_id(id.topic_id)
+                .zip(number)
+                .and_then(|(topic, number)| topic.partitions.get(number));
+            replicas.is_some_and(|replicas| replicas.leader == self.node_id)
+        };
         let gone: Vec<Arc<Partition>> = {
             let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-            let gone = map
-                .values()
-                .filter(|partition| !wanted.contains_key(&partition.id))
-                .cloned()
-                .collect();
-            map.retain(|id, _| wanted.contains_key(id));
-            gone
+            map.extract_if(.., |id, _| !is_ours(id)).map(|(_, partition)| partition).collect()
         };
         for partition in gone {
             partition.close();
@@ -116,17 +154,22 @@ impl Partitions {
         Ok(())
     }
 
-    fn open_all(&self, image: &ClusterImage, missing: &[(TopicIdPartition, &Arc<TopicImage>, i32)]) -> Result<(), LogError> {
+    fn open_all(&self, missing: &[Missing]) -> Result<(), LogError> {
         if missing.is_empty() {
             return Ok(());
         }
-        let open = |part: &[(TopicIdPartition, &Arc<TopicImage>, i32)]| -> Result<(), LogError> {
-            for (id, topic, leader_epoch) in part {
-                let config = Arc::new(image.topic_config(topic, self.node_id, &self.fixed_configs));
+        let open = |part: &[Missing]| -> Result<(), LogError> {
+            for Missing {
+                id,
+                topic,
+                leader_epoch,
+                config,
+            } in part
+            {
                 let log = self
                     .dir
-                    .open_log(&Self::log_name(*id), log_config(&config, self.producer_id_expiration_ms))?;
-                let partition = Partition::new(*id, topic.name.clone(), *leader_epoch, log, Arc::clone(&self.dir), config);
+                    .open_log(&Self::log_name(*id), log_config(config, self.producer_id_expiration_ms))?;
+                let partition = Partition::new(*id, topic.clone(), *leader_epoch, log, Arc::clone(&self.dir), Arc::clone(config));
                 self.attach(&partition);
                 self.map.write().unwrap_or_else(PoisonError::into_inner).insert(*id, partition);
             }
