@@ -40,6 +40,8 @@ def consumer(bootstrap, group, *topics, **config):
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         fetch_max_wait_ms=100,
+        # kafka-python 3.0 can subscribe after it has asked for the metadata of no topic at all, and then waits for the next refresh.
+        metadata_max_age_ms=1000,
         **{"heartbeat_interval_ms": 500, "session_timeout_ms": 6000, **config},
     )
 
