@@ -59,7 +59,7 @@ pub struct EtagHead {
 
 impl Debug for EtagHead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("replaced by ETag")
+        f.write_str("EtagHead")
     }
 }
 
@@ -116,7 +116,7 @@ pub struct SeqHead {
 
 impl Debug for SeqHead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("numbered")
+        f.write_str("SeqHead")
     }
 }
 

@@ -44,8 +44,8 @@ impl LateTier {
         match first.unwrap_or(Err(TierError::ProbeTimeout)) {
             Ok(tier) => late.set(tier),
             Err(error) if error.may_pass() => {
-                tracing::warn!(bucket = %options.bucket_url, %error, "bucket is out of reach; serving without it and trying on");
-                late.waiting().last_error = error.to_string();
+                tracing::warn!(bucket = %options.bucket_url, error = %with_causes(&error), "bucket is out of reach; serving without it and trying on");
+                late.waiting().last_error = with_causes(&error);
                 tokio::spawn(keep_trying(Arc::clone(&late), options, runtime));
             }
             Err(error) => return Err(error),
@@ -88,6 +88,17 @@ impl LateTier {
     }
 }
 
+/// An error with what led to it, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 async fn keep_trying(late: Arc<LateTier>, options: TierOptions, runtime: Handle) {
     let mut pause = options.backoff_min;
     loop {
@@ -98,10 +109,10 @@ async fn keep_trying(late: Arc<LateTier>, options: TierOptions, runtime: Handle)
                 late.set(tier);
                 return;
             }
-            Err(error) if error.may_pass() => late.waiting().last_error = error.to_string(),
+            Err(error) if error.may_pass() => late.waiting().last_error = with_causes(&error),
             Err(error) => {
                 tracing::error!(bucket = %options.bucket_url, %error, "the bucket cannot be used; tiering stays off until it is fixed and the broker restarted");
-                late.waiting().last_error = error.to_string();
+                late.waiting().last_error = with_causes(&error);
                 return;
             }
         }

@@ -163,10 +163,10 @@ impl LogDir {
         Ok(names)
     }
 
-    /// Deletes the log in the subdirectory `name`. Readers that hold its files may finish.
-    pub fn delete_log(&self, name: &str) -> Result<(), LogError> {
-        let path = self.path.join(name);
-        self.disk.remove_dir_all(&path).map_err(LogError::io("delete", path))?;
+    /// Deletes a log. Readers that hold its files may finish; appends and syncs are refused from now on.
+    pub fn delete_log(&self, log: &Log) -> Result<(), LogError> {
+        log.mark_deleted();
+        self.disk.remove_dir_all(log.dir()).map_err(LogError::io("delete", log.dir()))?;
         self.sync_names()
     }
 
@@ -236,7 +236,10 @@ fn sync_groups(queue: &Queue, clock: &(dyn Fn() -> i64 + Send + Sync)) {
         }
         std::thread::scope(|scope| {
             for part in group.chunks(share) {
-                scope.spawn(move || sync(part));
+                // Without another thread the work is done on this one.
+                if std::thread::Builder::new().spawn_scoped(scope, move || sync(part)).is_err() {
+                    sync(part);
+                }
             }
         });
     }

@@ -47,6 +47,12 @@ pub enum LogError {
         /// The directory.
         path: PathBuf,
     },
+    /// The log was deleted while somebody still held it.
+    #[error("log {} was deleted", path.display())]
+    Deleted {
+        /// The log's directory.
+        path: PathBuf,
+    },
     /// The offset is not in the log.
     #[error("offset {offset} is not in {}, which holds {start} to {end}", path.display())]
     OutOfRange {

@@ -1,11 +1,11 @@
 //! The sparse index of a segment: in memory while the segment grows, in a file once it is sealed.
 //!
 //! ```text
-//! header 64 B: magic "MSIDX\0\0\1" | base offset i64 | next offset i64 | log length u64 | min timestamp i64 |
-//!              max timestamp i64 | base offset of the batch with the max timestamp i64 | entry count u32 | crc u32
+//! header 72 B: magic "MSIDX\0\0\1" | base offset i64 | next offset i64 | log length u64 | min timestamp i64 |
+//!              max timestamp i64 | base offset of the batch with the max timestamp i64 | entry count u32 | flags u32 | crc u32 | 0 u32
 //! entries 16 B each: relative offset u32 | position u32 | prefix max timestamp i64
 //! ```
-//! All numbers big-endian. The CRC-32C covers the header's first 60 bytes and all entries. An entry stands for the batch at
+//! All numbers big-endian. Flag 1: some batch holds no records. The CRC-32C covers the header's first 64 bytes and all entries. An entry stands for the batch at
 //! `position`; its prefix max timestamp is the largest timestamp of all batches *before* it, so both columns ascend and one
 //! binary search serves offsets, positions and timestamps.
 
@@ -14,7 +14,8 @@ use std::{io, path::Path, sync::Arc};
 use crate::disk::{Disk, DiskFile, FileMode, read_exact_at, replace_file_unsynced};
 
 const MAGIC: [u8; 8] = *b"MSIDX\0\0\x01";
-const HEADER_LEN: usize = 64;
+const HEADER_LEN: usize = 72;
+const FLAG_EMPTY_BATCHES: u32 = 1;
 const ENTRY_LEN: usize = 16;
 
 /// What a segment's index says of the segment as a whole.
@@ -26,6 +27,7 @@ pub(crate) struct Summary {
     pub min_timestamp: i64,
     pub max_timestamp: i64,
     pub max_timestamp_batch: i64,
+    pub has_empty_batches: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,20 +106,22 @@ pub(crate) fn write(disk: &dyn Disk, path: &Path, summary: &Summary, entries: &E
     bytes.extend_from_slice(&summary.max_timestamp.to_be_bytes());
     bytes.extend_from_slice(&summary.max_timestamp_batch.to_be_bytes());
     bytes.extend_from_slice(&u32::try_from(entries.len()).map_err(io::Error::other)?.to_be_bytes());
-    bytes.extend_from_slice(&[0; 4]);
+    let flags = if summary.has_empty_batches { FLAG_EMPTY_BATCHES } else { 0 };
+    bytes.extend_from_slice(&flags.to_be_bytes());
+    bytes.extend_from_slice(&[0; 8]);
     for entry in &entries {
         bytes.extend_from_slice(&entry.relative_offset.to_be_bytes());
         bytes.extend_from_slice(&entry.position.to_be_bytes());
         bytes.extend_from_slice(&entry.prefix_max_timestamp.to_be_bytes());
     }
     let crc = crc_of(&bytes);
-    bytes[60..64].copy_from_slice(&crc.to_be_bytes());
+    bytes[64..68].copy_from_slice(&crc.to_be_bytes());
     replace_file_unsynced(disk, path, &bytes)
 }
 
 fn crc_of(bytes: &[u8]) -> u32 {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    digest.update(&bytes[..60]);
+    digest.update(&bytes[..64]);
     digest.update(&bytes[HEADER_LEN..]);
     // A CRC-32C fits its 32 bits; the library hands out every width as u64.
     digest.finalize() as u32
@@ -146,6 +150,7 @@ pub(crate) fn open(disk: &dyn Disk, path: &Path, base_offset: i64, log_len: u64,
         min_timestamp: number(32),
         max_timestamp: number(40),
         max_timestamp_batch: number(48),
+        has_empty_batches: header[63] & 1 != 0,
     };
     let whole = header[..8] == MAGIC && file_len == (HEADER_LEN + count * ENTRY_LEN) as u64;
     if !whole || summary.base_offset != base_offset || summary.log_len != log_len || summary.next_offset < base_offset {
@@ -156,7 +161,7 @@ pub(crate) fn open(disk: &dyn Disk, path: &Path, base_offset: i64, log_len: u64,
     }
     let mut bytes = vec![0; HEADER_LEN + count * ENTRY_LEN];
     read_exact_at(&*file, &mut bytes, 0)?;
-    if crc_of(&bytes).to_be_bytes() != bytes[60..64] {
+    if crc_of(&bytes).to_be_bytes() != bytes[64..68] {
         return Ok(None);
     }
     let (entries, _) = bytes[HEADER_LEN..].as_chunks::<ENTRY_LEN>();

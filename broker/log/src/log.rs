@@ -44,6 +44,8 @@ pub struct Appended {
     pub duplicate: bool,
     /// Bytes in the page cache that no sync has covered yet.
     pub dirty_bytes: u64,
+    /// A segment was rolled and waits for a sync to seal it.
+    pub rolled: bool,
 }
 
 /// One partition's log. All methods take `&self`; appends are serialised, reads are not.
@@ -53,6 +55,9 @@ pub struct Log {
     pub(crate) health: Arc<Health>,
     pub(crate) observer: OnceLock<Arc<dyn LogObserver>>,
     pub(crate) sync_requested: AtomicBool,
+    /// Held while the log is synced, so that a deletion waits for it.
+    pub(crate) syncing: Mutex<()>,
+    pub(crate) deleted: AtomicBool,
     pub(crate) durable_end: AtomicI64,
     pub(crate) checkpoint: Mutex<CheckpointState>,
     config: RwLock<Arc<LogConfig>>,
@@ -111,6 +116,8 @@ impl Log {
             health,
             observer: OnceLock::new(),
             sync_requested: AtomicBool::new(false),
+            syncing: Mutex::default(),
+            deleted: AtomicBool::new(false),
             durable_end: AtomicI64::new(log_end),
             checkpoint: Mutex::default(),
             config: RwLock::new(Arc::new(config)),
@@ -188,27 +195,43 @@ impl Log {
         self.appender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether some batch lost all its records to a plugin, and so must not be shown to every client.
+    pub fn has_empty_batches(&self) -> bool {
+        self.segments().iter().any(|segment| segment.has_empty_batches())
+    }
+
+    /// Whether a rolled segment waits for a sync to seal it.
+    pub fn has_rolled_segments(&self) -> bool {
+        !self.appender().rolled.is_empty()
+    }
+
+    /// Refuses all further work and waits for a sync under way. The directory may be removed afterwards.
+    pub(crate) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        drop(self.syncing.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether the log may be used.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        if self.deleted.load(Ordering::Acquire) {
+            return Err(LogError::Deleted { path: self.dir.clone() });
+        }
+        self.health.check()
+    }
+
+    /// Forgets idempotent producers that wrote nothing for `producer.id.expiration.ms`.
+    pub fn expire_producers(&self, now_ms: i64) {
+        let before_ms = now_ms.saturating_sub(self.config().producer_id_expiration_ms);
+        self.appender().producers.expire(before_ms);
+    }
+
     /// Appends one batch, which the caller has validated (whole, CRC, codec). Assigns base offset and leader epoch.
     pub fn append(&self, header: &BatchHeader, batch: &Bytes, leader_epoch: i32, now_ms: i64) -> Result<Appended, AppendError> {
-        self.health.check()?;
+        self.check()?;
         let config = self.config();
         let mut appender = self.appender();
-        if header.has_producer_id()
-            && let Sequence::Duplicate { base_offset, timestamp } = appender.producers.check(header)?
-        {
-            let log_append_time_ms = if config.timestamp_type == TimestampType::LogAppendTime {
-                timestamp
-            } else {
-                -1
-            };
-            let dirty_bytes = self.dirty_bytes.load(Ordering::Acquire);
-            return Ok(Appended {
-                base_offset,
-                log_end_offset: self.log_end_offset(),
-                log_append_time_ms,
-                duplicate: true,
-                dirty_bytes,
-            });
+        if let Some(duplicate) = self.check_sequence(&appender, header)? {
+            return Ok(duplicate);
         }
         let segment = self.segment_for(&mut appender, header, &config, now_ms)?;
         let mut header = *header;
@@ -232,6 +255,7 @@ impl Log {
             log_append_time_ms: if stamped.is_some() { now_ms } else { -1 },
             duplicate: false,
             dirty_bytes,
+            rolled: !appender.rolled.is_empty(),
         })
     }
 
@@ -259,6 +283,7 @@ impl Log {
             log_append_time_ms,
             duplicate: true,
             dirty_bytes,
+            rolled: false,
         }))
     }
 
@@ -297,7 +322,7 @@ impl Log {
 
     /// Rolls the active segment if it holds records and its first one was appended at least `age_ms` ago. It is sealed by the next sync.
     pub fn roll_if_older(&self, now_ms: i64, age_ms: i64) -> Result<bool, LogError> {
-        self.health.check()?;
+        self.check()?;
         let mut appender = self.appender();
         let active = self.active();
         if active.len() == 0 || !is_older(&active, now_ms, age_ms) {
@@ -356,9 +381,14 @@ impl Log {
 
     /// Raises the log start offset, durably, and deletes sealed segments that lie wholly below it; returns how many.
     pub fn advance_log_start(&self, offset: i64) -> Result<usize, LogError> {
-        self.health.check()?;
+        self.check()?;
         if offset > self.log_end_offset() {
             return Err(self.out_of_range(offset));
+        }
+        if offset > self.durable_end_offset() {
+            // A start above what is on disk would, after a crash, lie above the log's end.
+            let now_ms = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).written_ms;
+            self.sync(now_ms)?;
         }
         if self.log_start.fetch_max(offset, Ordering::AcqRel) < offset {
             self.store_checkpoint(self.durable_end_offset())?;

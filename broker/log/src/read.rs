@@ -125,33 +125,45 @@ impl Log {
 
     /// The record with the largest timestamp below `up_to` among the local segments; the first of equals.
     pub fn max_timestamp(&self, up_to: i64) -> Result<Option<TimestampAndOffset>, LogError> {
-        let segments = self.segments();
-        let mut best: Option<Arc<Segment>> = None;
-        for segment in segments.iter().filter(|segment| segment.base_offset < up_to && segment.len() > 0) {
-            if best
-                .as_ref()
-                .is_none_or(|best| segment.summary().max_timestamp > best.summary().max_timestamp)
-            {
-                best = Some(Arc::clone(segment));
+        let mut best: Option<(i64, i64, Arc<Segment>)> = None;
+        for segment in self
+            .segments()
+            .iter()
+            .filter(|segment| segment.base_offset < up_to && segment.len() > 0)
+        {
+            let (timestamp, batch) = max_timestamp_below(segment, up_to)?;
+            if timestamp >= 0 && best.as_ref().is_none_or(|(largest, ..)| timestamp > *largest) {
+                best = Some((timestamp, batch, Arc::clone(segment)));
             }
         }
-        let Some(segment) = best else { return Ok(None) };
-        let summary = segment.summary();
-        for item in segment.headers_from(segment.position_before_offset(summary.max_timestamp_batch)?) {
+        let Some((_, batch, segment)) = best else { return Ok(None) };
+        for item in segment.headers_from(segment.position_before_offset(batch)?) {
             let (position, header) = item?;
-            if header.base_offset < summary.max_timestamp_batch {
-                continue;
-            }
-            if header.base_offset >= up_to {
-                break;
-            }
-            let wanted = |record: &TimestampAndOffset| record.timestamp == header.max_timestamp;
-            if let Some(found) = find_record(&segment, position, &header, wanted)? {
-                return Ok(Some(found));
+            if header.base_offset >= batch {
+                return find_record(&segment, position, &header, |record| record.timestamp == header.max_timestamp);
             }
         }
         Ok(None)
     }
+}
+
+/// The largest timestamp of a segment's batches below `up_to`, and the base offset of the first batch that has it.
+fn max_timestamp_below(segment: &Segment, up_to: i64) -> Result<(i64, i64), LogError> {
+    let summary = segment.summary();
+    if summary.max_timestamp_batch < up_to {
+        return Ok((summary.max_timestamp, summary.max_timestamp_batch));
+    }
+    let mut largest = (-1, segment.base_offset);
+    for item in segment.headers_from(0) {
+        let (_, header) = item?;
+        if header.base_offset >= up_to {
+            break;
+        }
+        if header.max_timestamp > largest.0 {
+            largest = (header.max_timestamp, header.base_offset);
+        }
+    }
+    Ok(largest)
 }
 
 fn first_batch_reaching(segment: &Segment, offset: i64) -> Result<Option<(u64, BatchHeader)>, LogError> {
@@ -178,8 +190,9 @@ fn bounded_len(
         return Ok(if min_one || first_len == max_bytes { first_len } else { 0 });
     }
     let limit = position.saturating_add(max_bytes as u64);
-    // Both in this order: the offset is published after the length, so the end is never short of a batch below `up_to`.
-    let (all_below, end) = (segment.next_offset() <= up_to, segment.len());
+    // The length first: the offset was published before it, so bytes of this length lie below an offset that is read now.
+    let end = segment.len();
+    let all_below = segment.next_offset() <= up_to;
     if all_below && end <= limit {
         return Ok(usize::try_from(end - position).unwrap_or(max_bytes));
     }

@@ -45,8 +45,9 @@ impl Log {
             config: &config,
             mode,
             checkpoint: &checkpoint,
+            now_ms,
         };
-        let segments = recovery.open_segments(now_ms)?;
+        let segments = recovery.open_segments()?;
         let log_end = segments.last().map_or(checkpoint.log_start_offset, |segment| segment.next_offset());
         let producers = recovery.producers(&segments, log_end)?;
         let mut epochs = checkpoint.epochs.clone();
@@ -79,10 +80,11 @@ struct Recovery<'a> {
     config: &'a LogConfig,
     mode: OpenMode,
     checkpoint: &'a Checkpoint,
+    now_ms: i64,
 }
 
 impl Recovery<'_> {
-    fn open_segments(&self, now_ms: i64) -> Result<Vec<Arc<Segment>>, LogError> {
+    fn open_segments(&self) -> Result<Vec<Arc<Segment>>, LogError> {
         let names = self.disk.list(self.dir).map_err(LogError::io("list directory", self.dir))?;
         let bases: Vec<i64> = names.iter().filter_map(|name| offset_of_name(name, "log")).collect();
         let mut segments: Vec<Arc<Segment>> = Vec::new();
@@ -97,26 +99,51 @@ impl Recovery<'_> {
             }
             let (segment, whole) = self.open_segment(base, next_base)?;
             if next_base.is_none() {
-                segment.touch(now_ms);
+                segment.touch(self.now_ms);
             }
+            let end = segment.next_offset();
             segments.push(Arc::new(segment));
-            if !whole {
-                // The log ends in a torn tail; what lies beyond was never durable.
+            if !whole || next_base.is_some_and(|next| next > end) {
+                self.check_end(end)?;
+                // The log ends in a torn tail or before a hole; what lies beyond was never durable.
                 for &beyond in &bases[index + 1..] {
                     self.remove_segment(beyond)?;
                 }
                 break;
             }
         }
+        let start = self.checkpoint.log_start_offset;
+        let mut end = segments.last().map_or(start, |segment| segment.next_offset());
+        self.check_end(end)?;
+        if end < start {
+            // Only bytes below the log start were left: begin anew there, so that no offset below it is given out.
+            for segment in segments.drain(..) {
+                self.remove_segment(segment.base_offset)?;
+            }
+            end = start;
+        }
         // The last segment takes appends, so it must not be sealed.
-        let end = segments
-            .last()
-            .map_or(self.checkpoint.log_start_offset, |segment| segment.next_offset());
         if segments.last().is_none_or(|last| last.is_sealed()) {
             segments.push(Arc::new(Segment::create(&**self.disk, self.dir, end)?));
             self.disk.sync_dir(self.dir).map_err(LogError::io("sync directory", self.dir))?;
         }
         Ok(segments)
+    }
+
+    /// A log that ends below its recovery point lost what had been durable.
+    fn check_end(&self, end: i64) -> Result<(), LogError> {
+        if end >= self.checkpoint.recovery_point {
+            return Ok(());
+        }
+        let reason = format!(
+            "the log ends at offset {end}, but everything below {} was on disk",
+            self.checkpoint.recovery_point
+        );
+        Err(LogError::Corrupt {
+            path: self.dir.to_path_buf(),
+            position: 0,
+            reason,
+        })
     }
 
     fn remove_segment(&self, base: i64) -> Result<(), LogError> {
@@ -163,7 +190,7 @@ impl Recovery<'_> {
                 }
             }) {
                 Ok(header) => {
-                    segment.observe(&header, position, self.config.index_interval_bytes);
+                    segment.observe(&header, position, self.config.index_interval_bytes, self.now_ms);
                     position += header.size() as u64;
                 }
                 Err(reason) => {

@@ -47,6 +47,7 @@ pub(crate) struct Segment {
     last_indexed_position: AtomicU64,
     entries: RwLock<Entries>,
     sealed: AtomicBool,
+    has_empty_batches: AtomicBool,
 }
 
 impl Segment {
@@ -76,6 +77,7 @@ impl Segment {
             last_indexed_position: AtomicU64::new(summary.log_len),
             entries: RwLock::new(entries),
             sealed: AtomicBool::new(sealed),
+            has_empty_batches: AtomicBool::new(summary.has_empty_batches),
         }
     }
 
@@ -111,6 +113,7 @@ impl Segment {
             min_timestamp: self.min_timestamp.load(Ordering::Acquire),
             max_timestamp: self.max_timestamp.load(Ordering::Acquire),
             max_timestamp_batch: self.max_timestamp_batch.load(Ordering::Acquire),
+            has_empty_batches: self.has_empty_batches(),
         }
     }
 
@@ -125,26 +128,38 @@ impl Segment {
         if self.first_append_ms() < 0 {
             self.first_append_ms.store(now_ms, Ordering::Release);
         }
-        self.observe(header, position, index_interval_bytes);
+        self.observe(header, position, index_interval_bytes, now_ms);
         Ok(())
     }
 
-    /// Takes note of the batch at `position`, which is the current end.
-    pub fn observe(&self, header: &BatchHeader, position: u64, index_interval_bytes: u32) {
+    /// Takes note of the batch at `position`, which is the current end. A batch without timestamps counts as of `now_ms`, so that
+    /// retention by time ends for it too.
+    pub fn observe(&self, header: &BatchHeader, position: u64, index_interval_bytes: u32, now_ms: i64) {
         let max_timestamp = self.max_timestamp.load(Ordering::Acquire);
         if position == 0 || position >= self.last_indexed_position.load(Ordering::Acquire) + u64::from(index_interval_bytes) {
             self.push_entry(header.base_offset, position, max_timestamp);
         }
-        if header.max_timestamp > max_timestamp {
-            self.max_timestamp.store(header.max_timestamp, Ordering::Release);
+        let batch_timestamp = if header.max_timestamp < 0 { now_ms } else { header.max_timestamp };
+        if batch_timestamp > max_timestamp {
+            self.max_timestamp.store(batch_timestamp, Ordering::Release);
             self.max_timestamp_batch.store(header.base_offset, Ordering::Release);
         }
         let min_timestamp = self.min_timestamp.load(Ordering::Acquire);
         if header.base_timestamp >= 0 && (min_timestamp < 0 || header.base_timestamp < min_timestamp) {
             self.min_timestamp.store(header.base_timestamp, Ordering::Release);
         }
-        self.len.store(position + header.size() as u64, Ordering::Release);
+        if header.record_count == 0 {
+            self.has_empty_batches.store(true, Ordering::Release);
+        }
+        // In this order: whoever sees the bytes of a batch also sees that offsets reach beyond it, and so never takes bytes for
+        // readable that lie above a limit in offsets.
         self.next_offset.store(header.next_offset(), Ordering::Release);
+        self.len.store(position + header.size() as u64, Ordering::Release);
+    }
+
+    /// Whether a batch lost all its records to a plugin.
+    pub fn has_empty_batches(&self) -> bool {
+        self.has_empty_batches.load(Ordering::Acquire)
     }
 
     fn push_entry(&self, base_offset: i64, position: u64, prefix_max_timestamp: i64) {
@@ -244,6 +259,7 @@ pub(crate) fn empty_summary(base_offset: i64) -> Summary {
         min_timestamp: -1,
         max_timestamp: -1,
         max_timestamp_batch: base_offset,
+        has_empty_batches: false,
     }
 }
 

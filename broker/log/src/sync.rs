@@ -18,22 +18,19 @@ pub trait LogObserver: Send + Sync {
 impl Log {
     /// Makes everything appended so far durable and tells the observer. A failure takes the log directory offline.
     pub fn sync(&self, now_ms: i64) -> Result<i64, LogError> {
-        self.health.check()?;
-        match self.try_sync(now_ms) {
-            Ok(durable_end) => {
-                if let Some(observer) = self.observer.get() {
-                    observer.durable(durable_end);
-                }
-                Ok(durable_end)
-            }
-            Err(error) => {
-                self.health.fail(&error);
-                if let Some(observer) = self.observer.get() {
-                    observer.failed();
-                }
-                Err(error)
+        let syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self
+            .check()
+            .and_then(|()| self.try_sync(now_ms).inspect_err(|error| self.health.fail(error)));
+        drop(syncing);
+        if let Some(observer) = self.observer.get() {
+            match &result {
+                Ok(durable_end) => observer.durable(*durable_end),
+                // Also when another log's failure, or a deletion, came first: nobody must wait for this one any more.
+                Err(_) => observer.failed(),
             }
         }
+        result
     }
 
     fn try_sync(&self, now_ms: i64) -> Result<i64, LogError> {

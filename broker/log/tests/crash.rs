@@ -223,7 +223,98 @@ fn a_failed_sync_takes_the_directory_offline_for_good() {
         Err(AppendError::Log(LogError::Offline { .. }))
     ));
     assert!(dir.is_offline());
-    assert_eq!(*watch.0.lock().unwrap(), ["durable", "failed"]);
+    // Every attempt tells its observer, so that whoever waits for another log of the directory hears of it too.
+    assert_eq!(*watch.0.lock().unwrap(), ["durable", "failed", "failed"]);
+}
+
+#[test]
+fn whoever_waits_for_another_log_hears_that_the_directory_failed() {
+    struct Failed(Mutex<bool>);
+    impl LogObserver for Failed {
+        fn durable(&self, _log_end_offset: i64) {}
+        fn failed(&self) {
+            *self.0.lock().unwrap() = true;
+        }
+    }
+    let disk = MemoryDisk::new();
+    let (dir, first) = open(&disk, &LogConfig::default()).unwrap();
+    let second = dir.open_log("t-1", LogConfig::default()).unwrap();
+    let watch = Arc::new(Failed(Mutex::default()));
+    second.set_observer(Arc::<Failed>::clone(&watch));
+    append(&first, &batch(&[NOW_MS], 10)).unwrap();
+    append(&second, &batch(&[NOW_MS], 10)).unwrap();
+    disk.fail_sync_after(0);
+    assert!(first.sync(NOW_MS).is_err());
+    assert!(second.sync(NOW_MS).is_err());
+    assert!(*watch.0.lock().unwrap());
+}
+
+#[test]
+fn a_deleted_log_refuses_work_and_leaves_the_directory_online() {
+    let temp = tempfile::tempdir().unwrap();
+    let disk = Arc::new(millstream_log::disk::RealDisk);
+    let dir = LogDir::open(LogDirOptions {
+        path: temp.path().to_path_buf(),
+        disk,
+        clock: Arc::new(|| NOW_MS),
+    })
+    .unwrap();
+    let log = dir.open_log("t-0", LogConfig::default()).unwrap();
+    let other = dir.open_log("t-1", LogConfig::default()).unwrap();
+    append(&log, &batch(&[NOW_MS], 10)).unwrap();
+    dir.delete_log(&log).unwrap();
+    assert!(matches!(log.sync(NOW_MS), Err(LogError::Deleted { .. })));
+    assert!(matches!(
+        append(&log, &batch(&[NOW_MS], 10)),
+        Err(AppendError::Log(LogError::Deleted { .. }))
+    ));
+    assert!(!dir.is_offline());
+    append(&other, &batch(&[NOW_MS], 10)).unwrap();
+    other.sync(NOW_MS).unwrap();
+}
+
+#[test]
+fn a_missing_segment_below_the_recovery_point_is_refused() {
+    let disk = MemoryDisk::new();
+    let (_dir, log) = open(&disk, &small()).unwrap();
+    for _ in 0..20 {
+        append(&log, &batch(&[NOW_MS], 100)).unwrap();
+    }
+    log.sync(NOW_MS).unwrap();
+    let lost = log.sealed_segments()[1].base_offset;
+    let crashed = disk.crash(0);
+    crashed.remove_file(Path::new(&format!("/data/t-0/{lost:020}.log"))).unwrap();
+    assert!(matches!(open(&crashed, &small()).err(), Some(LogError::Corrupt { .. })));
+}
+
+#[test]
+fn offsets_below_a_raised_log_start_are_not_given_out_again_after_a_crash() {
+    let disk = MemoryDisk::new();
+    let (_dir, log) = open(&disk, &LogConfig::default()).unwrap();
+    for _ in 0..5 {
+        append(&log, &batch(&[NOW_MS], 10)).unwrap();
+    }
+    log.advance_log_start(5).unwrap();
+    let (_, recovered) = open(&disk.crash(0), &LogConfig::default()).unwrap();
+    assert_eq!((recovered.log_start_offset(), recovered.log_end_offset()), (5, 5));
+    assert_eq!(append(&recovered, &batch(&[NOW_MS], 10)).unwrap().base_offset, 5);
+}
+
+#[test]
+fn batches_without_records_are_known_over_restarts() {
+    let disk = MemoryDisk::new();
+    let (dir, log) = open(&disk, &small()).unwrap();
+    let full = idempotent_batch(&[NOW_MS, NOW_MS], 300, Some((5, 0)));
+    let header = BatchHeader::parse(&full).unwrap();
+    let empty = millstream_protocol::record::rebuild(&header, Compression::None, &[], 0).unwrap();
+    append(&log, &empty).unwrap();
+    append(&log, &idempotent_batch(&[NOW_MS], 590, Some((5, 2)))).unwrap();
+    log.sync(NOW_MS).unwrap();
+    assert!(log.has_empty_batches());
+    assert!(!log.sealed_segments().is_empty());
+    dir.close(&[log]).unwrap();
+    let (_, reopened) = open(&disk.crash(0), &small()).unwrap();
+    assert!(reopened.has_empty_batches());
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", chain(error));
+    cli::note(&format!("error: {}\n", chain(error)));
     ExitCode::FAILURE
 }
 

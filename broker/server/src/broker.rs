@@ -177,7 +177,7 @@ impl Broker {
         metadata.restart_broker(config.node_id).await?;
         {
             let (partitions, image) = (Arc::clone(&partitions), metadata.image());
-            let follow = move || partitions.follow(&image);
+            let follow = move || partitions.follow(&image).and_then(|()| partitions.delete_strays());
             tokio::task::spawn_blocking(follow)
                 .await
                 .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;

@@ -11,6 +11,7 @@ pub(crate) fn log_error_code(error: &LogError) -> ErrorCode {
         }
         LogError::Corrupt { .. } => ErrorCode::CorruptMessage,
         LogError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        LogError::Deleted { .. } => ErrorCode::UnknownTopicOrPartition,
     }
 }
 

@@ -44,19 +44,26 @@ fn roll_old_segments(broker: &Broker, partition: &Arc<Partition>) {
         age_ms = age_ms.min(config.tiered_max_lag_ms);
     }
     match partition.log().roll_if_older(broker.clock.wall_ms(), age_ms) {
-        Ok(true) => broker.log_dir().request_sync(partition.log()),
-        Ok(false) => {}
+        Ok(_) => seal_rolled(broker, partition),
         Err(error) => tracing::warn!(topic = %partition.topic, partition = partition.id.partition, %error, "roll failed"),
     }
 }
 
+/// A rolled segment is sealed by a sync, and an idle log has nobody else to ask for one.
+fn seal_rolled(broker: &Broker, partition: &Arc<Partition>) {
+    if partition.log().has_rolled_segments() {
+        broker.log_dir().request_sync(partition.log());
+    }
+}
+
 fn enforce_retention(broker: &Broker, partition: &Arc<Partition>) {
+    partition.log().expire_producers(broker.clock.wall_ms());
     if partition.topic_config().remote_storage_enable && broker.remote.is_some() {
         // The tier decides over the whole log, its local part included.
         return;
     }
     match partition.log().enforce_retention(broker.clock.wall_ms()) {
-        Ok(0) => {}
+        Ok(0) => seal_rolled(broker, partition),
         Ok(deleted) => tracing::info!(topic = %partition.topic, partition = partition.id.partition, deleted, "deleted expired segments"),
         Err(error) => tracing::warn!(topic = %partition.topic, partition = partition.id.partition, %error, "retention failed"),
     }

@@ -115,7 +115,7 @@ impl Partition {
         match self.topic_config().durability {
             Durability::Fsync => self.dir.request_sync(&self.log),
             Durability::PageCache => {
-                if appended.dirty_bytes >= DIRTY_BYTES_MAX {
+                if appended.dirty_bytes >= DIRTY_BYTES_MAX || appended.rolled {
                     self.dir.request_sync(&self.log);
                 }
                 self.advance(appended.log_end_offset);

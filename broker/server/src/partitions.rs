@@ -7,11 +7,11 @@ use std::{
 
 use millstream_core::metadata::{
     ClusterImage,
-    configs::{Overrides, TopicConfig},
+    configs::{BrokerLayers, Overrides, TopicConfig},
     image::TopicImage,
 };
 use millstream_log::{
-    LogDir, LogError,
+    LogConfig, LogDir, LogError,
     remote::{RemoteLog, TopicIdPartition},
 };
 use uuid::Uuid;
@@ -118,7 +118,11 @@ impl Partitions {
             match self.get(id.topic_id, id.partition) {
                 Some(partition) => {
                     partition.set_leader_epoch(replicas.leader_epoch);
+                    let was_tiered = partition.topic_config().remote_storage_enable;
                     partition.set_topic_config(Arc::clone(&config), self.producer_id_expiration_ms);
+                    if was_tiered && !config.remote_storage_enable {
+                        self.leave_tier(&partition);
+                    }
                     self.attach(&partition);
                 }
                 None => missing.push(Missing {
@@ -144,12 +148,33 @@ impl Partitions {
             let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
             map.extract_if(.., |id, _| !is_ours(id)).map(|(_, partition)| partition).collect()
         };
-        for partition in gone {
+        // All are closed before the first directory goes, so that a failure leaves none half alive.
+        for partition in &gone {
             partition.close();
             if let Some(remote) = &self.remote {
                 remote.detach(partition.id, true);
             }
-            self.dir.delete_log(&Self::log_name(partition.id))?;
+        }
+        let failures = gone.iter().filter_map(|partition| self.dir.delete_log(partition.log()).err());
+        failures.last().map_or(Ok(()), Err)
+    }
+
+    /// Finishes deletions that a crash interrupted: logs in the directory that no topic knows, and their objects in the bucket.
+    pub fn delete_strays(&self) -> Result<(), LogError> {
+        for name in self.dir.log_names()? {
+            let Some(id) = parse_log_name(&name).filter(|id| self.get(id.topic_id, id.partition).is_none()) else {
+                continue;
+            };
+            tracing::warn!(log = %name, "deleting a log whose topic is gone");
+            let log = self.dir.open_log(&name, LogConfig::default())?;
+            let config = Arc::new(TopicConfig::resolve(&Overrides::new(), &BrokerLayers::none()));
+            let partition = Partition::new(id, name, 0, log, Arc::clone(&self.dir), config);
+            if let Some(remote) = &self.remote {
+                remote.attach(id, Arc::<Partition>::clone(&partition) as _);
+                remote.detach(id, true);
+            }
+            partition.close();
+            self.dir.delete_log(partition.log())?;
         }
         Ok(())
     }
@@ -158,38 +183,63 @@ impl Partitions {
         if missing.is_empty() {
             return Ok(());
         }
-        let open = |part: &[Missing]| -> Result<(), LogError> {
-            for Missing {
-                id,
-                topic,
-                leader_epoch,
-                config,
-            } in part
-            {
+        let open = |part: &[Missing]| -> Result<Vec<Arc<Partition>>, LogError> {
+            let open_one = |missing: &Missing| {
+                let Missing {
+                    id,
+                    topic,
+                    leader_epoch,
+                    config,
+                } = missing;
                 let log = self
                     .dir
                     .open_log(&Self::log_name(*id), log_config(config, self.producer_id_expiration_ms))?;
-                let partition = Partition::new(*id, topic.clone(), *leader_epoch, log, Arc::clone(&self.dir), Arc::clone(config));
-                self.attach(&partition);
-                self.map.write().unwrap_or_else(PoisonError::into_inner).insert(*id, partition);
-            }
-            Ok(())
+                Ok(Partition::new(
+                    *id,
+                    topic.clone(),
+                    *leader_epoch,
+                    log,
+                    Arc::clone(&self.dir),
+                    Arc::clone(config),
+                ))
+            };
+            part.iter().map(open_one).collect()
         };
-        if missing.len() < PARALLEL_OPENS {
-            open(missing)?;
+        let opened = if missing.len() < PARALLEL_OPENS {
+            open(missing)?
         } else {
             std::thread::scope(|scope| {
                 let parts: Vec<_> = missing
                     .chunks(missing.len().div_ceil(PARALLEL_OPENS))
                     .map(|part| scope.spawn(move || open(part)))
                     .collect();
+                let mut opened = Vec::with_capacity(missing.len());
                 for part in parts {
-                    part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                    opened.extend(part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
                 }
-                Ok::<(), LogError>(())
-            })?;
+                Ok::<_, LogError>(opened)
+            })?
+        };
+        // Before anybody can write to them: an acknowledged record must be found after power loss.
+        self.dir.sync_names()?;
+        for partition in opened {
+            self.attach(&partition);
+            self.map
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(partition.id, partition);
         }
-        self.dir.sync_names()
+        Ok(())
+    }
+
+    /// Tiering was turned off with `remote.log.delete.on.disable`: what lies in the bucket only is gone.
+    fn leave_tier(&self, partition: &Partition) {
+        if let Err(error) = partition.log().advance_log_start(partition.log().local_start_offset()) {
+            tracing::warn!(topic = %partition.topic, partition = partition.id.partition, %error, "log start not raised after tiering was turned off");
+        }
+        if let Some(remote) = &self.remote {
+            remote.detach(partition.id, true);
+        }
     }
 
     fn attach(&self, partition: &Arc<Partition>) {
@@ -198,5 +248,30 @@ impl Partitions {
         {
             remote.attach(partition.id, Arc::<Partition>::clone(partition) as _);
         }
+    }
+}
+
+/// The partition whose log has this directory name.
+fn parse_log_name(name: &str) -> Option<TopicIdPartition> {
+    let (topic_id, partition) = name.rsplit_once('-')?;
+    Some(TopicIdPartition {
+        topic_id: Uuid::parse_str(topic_id).ok()?,
+        partition: partition.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_names_are_read_back_and_nothing_else_is_taken_for_one() {
+        let id = TopicIdPartition {
+            topic_id: Uuid::from_u128(7),
+            partition: 12,
+        };
+        assert_eq!(parse_log_name(&Partitions::log_name(id)), Some(id));
+        assert_eq!(parse_log_name("metadata"), None);
+        assert_eq!(parse_log_name("00000000-0000-0000-0000-000000000007"), None);
     }
 }

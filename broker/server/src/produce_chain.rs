@@ -17,7 +17,7 @@ use crate::{
     broker::Broker,
     context::RequestContext,
     partition::Partition,
-    validation::{Refused, ValidBatch},
+    validation::{Refused, ValidBatch, off_turn},
 };
 
 /// The codec that a topic stores batches in.
@@ -32,10 +32,18 @@ pub(crate) fn stored_codec(config: &TopicConfig, produced: Compression) -> Compr
     }
 }
 
+/// The batch's header with the largest timestamp that its records really have, as searches by time rely on it.
+pub(crate) fn honest_header(valid: &ValidBatch) -> BatchHeader {
+    BatchHeader {
+        max_timestamp: valid.max_timestamp,
+        ..valid.header
+    }
+}
+
 /// A batch made anew from its header and a record section.
 pub(crate) fn encode(header: &BatchHeader, codec: Compression, section: &[u8], record_count: i32) -> Result<(BatchHeader, Bytes), Refused> {
     let failed = |reason: String| Refused::new(ErrorCode::UnknownServerError, reason);
-    let batch = rebuild(header, codec, section, record_count).map_err(|error| failed(error.to_string()))?;
+    let batch = off_turn(section.len(), || rebuild(header, codec, section, record_count)).map_err(|error| failed(error.to_string()))?;
     let header = BatchHeader::parse(&batch).map_err(|error| failed(error.to_string()))?;
     Ok((header, batch))
 }
@@ -50,7 +58,9 @@ pub(crate) async fn apply(
     valid: ValidBatch,
     records: Bytes,
 ) -> Result<(BatchHeader, Bytes), Refused> {
-    let ValidBatch { header, codec, section } = valid;
+    let produced = valid.header;
+    let header = honest_header(&valid);
+    let ValidBatch { codec, section, .. } = valid;
     let batch_context = BatchContext {
         partition: partition.id.partition,
         base_offset: -1,
@@ -62,7 +72,7 @@ pub(crate) async fn apply(
     };
     let codec_wanted = stored_codec(config, codec);
     match broker.plugins.run(chain, batch_context, section.clone()).await {
-        ChainOutcome::Unchanged if codec_wanted == codec => Ok((header, records)),
+        ChainOutcome::Unchanged if codec_wanted == codec && header == produced => Ok((header, records)),
         ChainOutcome::Unchanged => encode(&header, codec_wanted, &section, header.record_count),
         ChainOutcome::Stalled { reason } => Err(Refused::new(ErrorCode::KafkaStorageError, reason)),
         ChainOutcome::Changed { rejected, .. } if !rejected.is_empty() => Err(refuse(rejected)),
@@ -72,7 +82,6 @@ pub(crate) async fn apply(
             diverted,
             ..
         } => {
-            divert(broker, partition, &header, &diverted).await?;
             let changed = encode(&header, codec_wanted, &records, record_count)?;
             let max = usize::try_from(config.max_message_bytes).unwrap_or(0);
             if changed.1.len() > max {
@@ -83,6 +92,8 @@ pub(crate) async fn apply(
                 );
                 return Err(Refused::new(ErrorCode::MessageTooLarge, message));
             }
+            // Last, when nothing can refuse the batch any more: a batch that is sent again must not be diverted again.
+            divert(broker, partition, &header, &diverted).await?;
             Ok(changed)
         }
     }

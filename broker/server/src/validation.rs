@@ -26,6 +26,8 @@ pub(crate) struct ValidBatch {
     pub codec: Compression,
     /// The record section, decompressed.
     pub section: Bytes,
+    /// The largest timestamp of its records; the header may say another.
+    pub max_timestamp: i64,
 }
 
 /// Why a batch is refused.
@@ -59,6 +61,20 @@ pub(crate) fn section_budget_bytes(config: &TopicConfig) -> usize {
         .clamp(1 << 20, SECTION_BYTES_MAX)
 }
 
+/// Work on this many bytes or more leaves the network workers' turn.
+const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Runs CPU-heavy work on `bytes` bytes without holding up the other tasks of a network worker.
+pub(crate) fn off_turn<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    let many_workers =
+        tokio::runtime::Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
+    if bytes >= INLINE_BYTES_MAX && many_workers {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
 /// Checks the bytes of one partition in a produce request: one whole, honest batch.
 pub(crate) fn validate(records: &Bytes, config: &TopicConfig, produce_version: i16, now_ms: i64) -> Result<ValidBatch, Refused> {
     let header = BatchHeader::parse(records).map_err(|error| Refused::new(batch_error_code(&error), error.to_string()))?;
@@ -82,8 +98,13 @@ pub(crate) fn validate(records: &Bytes, config: &TopicConfig, produce_version: i
             };
             Refused::new(code, error.to_string())
         })?;
-    check_records(&section, &header, config)?;
-    Ok(ValidBatch { header, codec, section })
+    let max_timestamp = check_records(&section, &header, config)?;
+    Ok(ValidBatch {
+        header,
+        codec,
+        section,
+        max_timestamp,
+    })
 }
 
 fn check_size(records: &Bytes, header: &BatchHeader, config: &TopicConfig) -> Result<(), Refused> {
@@ -164,13 +185,15 @@ fn check_timestamps(header: &BatchHeader, config: &TopicConfig, now_ms: i64) -> 
     Ok(())
 }
 
-fn check_records(section: &[u8], header: &BatchHeader, config: &TopicConfig) -> Result<(), Refused> {
+fn check_records(section: &[u8], header: &BatchHeader, config: &TopicConfig) -> Result<i64, Refused> {
     let mut culprits = Vec::new();
+    let mut max_timestamp = -1;
     for (index, record) in (0i32..).zip(RecordIter::new(section, header.record_count)) {
         let record = record.map_err(|error| Refused {
             records: vec![(index, error.to_string())],
             ..Refused::invalid(error.to_string())
         })?;
+        max_timestamp = max_timestamp.max(header.base_timestamp.saturating_add(record.timestamp_delta));
         if record.offset_delta != index {
             culprits.push((
                 index,
@@ -189,7 +212,7 @@ fn check_records(section: &[u8], header: &BatchHeader, config: &TopicConfig) -> 
         }
     }
     if culprits.is_empty() {
-        return Ok(());
+        return Ok(max_timestamp);
     }
     Err(Refused {
         records: culprits,

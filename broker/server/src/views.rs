@@ -21,23 +21,26 @@ use millstream_protocol::{
 };
 use quick_cache::{Weighter, sync::Cache};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::{
     broker::{Broker, Named},
     errors::{log_error_code, remote_error_code},
     partition::Partition,
-    validation::section_budget_bytes,
+    validation::{off_turn, section_budget_bytes},
 };
 
 /// Places that are remembered.
 const CURSORS_MAX: usize = 100_000;
 /// Bytes of filtered batches that are kept.
 const CACHE_BYTES: u64 = 64 << 20;
+/// Bytes of a topic that one fetch scans for a batch with records.
+const SCAN_BYTES_MAX: usize = 64 << 20;
 /// Bytes of the source read at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// A batch of a view: the version of its chain, the partition, the batch's base offset.
-type BatchKey = (u64, TopicIdPartition, i64);
+/// A place in a view: the view's id (versions are unique within a view only), the version of its chain, the partition, an offset.
+type BatchKey = (Uuid, u64, TopicIdPartition, i64);
 
 /// What a chain made of a batch.
 #[derive(Clone)]
@@ -95,12 +98,34 @@ pub(crate) async fn read(
     let (scan_bytes, scan_time) = budgets(image, named.name());
     let scan = Scan {
         broker,
-        chain,
+        view_id: named.id(),
+        chain: Some(chain),
         partition,
         offset,
         max_bytes,
         scan_bytes,
         deadline: deadline.min(Instant::now() + scan_time),
+    };
+    scan.run().await
+}
+
+/// Reads a topic past batches that lost all their records to a plugin, which not every client can be shown, and past cold offsets.
+pub(crate) async fn read_topic(
+    broker: &Arc<Broker>,
+    partition: &Arc<Partition>,
+    offset: i64,
+    max_bytes: usize,
+    deadline: Instant,
+) -> Result<Records, ErrorCode> {
+    let scan = Scan {
+        broker,
+        view_id: Uuid::nil(),
+        chain: None,
+        partition,
+        offset,
+        max_bytes,
+        scan_bytes: SCAN_BYTES_MAX.max(max_bytes),
+        deadline,
     };
     scan.run().await
 }
@@ -122,7 +147,10 @@ fn budgets(image: &ClusterImage, view: &str) -> (usize, Duration) {
 
 struct Scan<'a> {
     broker: &'a Arc<Broker>,
-    chain: Arc<Chain>,
+    /// The view, or nil for a topic.
+    view_id: Uuid,
+    /// `None` for a topic whose batches without records are left out.
+    chain: Option<Arc<Chain>>,
     partition: &'a Arc<Partition>,
     offset: i64,
     max_bytes: usize,
@@ -133,7 +161,7 @@ struct Scan<'a> {
 impl Scan<'_> {
     async fn run(self) -> Result<Records, ErrorCode> {
         let cursors = &self.broker.view_cursors;
-        let cursor_key = (self.chain.version, self.partition.id, self.offset);
+        let cursor_key = self.key(self.offset);
         let mut next = cursors.scanned.get(&cursor_key).unwrap_or(self.offset);
         let mut records = Records::empty();
         let mut scanned_bytes = 0;
@@ -171,7 +199,7 @@ impl Scan<'_> {
     }
 
     fn finish(&self, records: Records, scanned_bytes: usize) -> Records {
-        if let Some(view) = &self.chain.view {
+        if let Some(view) = self.chain.as_ref().and_then(|chain| chain.view.as_ref()) {
             self.broker.metrics.view_scanned(view, scanned_bytes as u64, records.len() as u64);
         }
         records
@@ -183,9 +211,13 @@ impl Scan<'_> {
         if offset >= log.local_start_offset() {
             let read = log
                 .read(offset, self.partition.high_watermark(), READ_BYTES, true)
-                .map_err(|error| log_error_code(&error))?;
-            let bytes = read.map(|read| read.bytes()).transpose().map_err(|error| log_error_code(&error))?;
-            return Ok(bytes.map(|bytes| vec![bytes]));
+                .and_then(|read| read.map(|read| read.bytes()).transpose());
+            match read {
+                Ok(bytes) => return Ok(bytes.map(|bytes| vec![bytes])),
+                // Trimmed since the check above; the tier has it then.
+                Err(_) if offset < log.local_start_offset() && offset >= log.log_start_offset() => {}
+                Err(error) => return Err(log_error_code(&error)),
+            }
         }
         let Some(remote) = &self.broker.remote else {
             return Err(ErrorCode::KafkaStorageError);
@@ -200,30 +232,49 @@ impl Scan<'_> {
         }
     }
 
+    fn key(&self, offset: i64) -> BatchKey {
+        (
+            self.view_id,
+            self.chain.as_ref().map_or(0, |chain| chain.version),
+            self.partition.id,
+            offset,
+        )
+    }
+
     /// One batch through the chain, or from the cache.
     async fn filter(&self, header: &BatchHeader, batch: Bytes) -> Result<Filtered, ErrorCode> {
-        if header.is_control() {
+        if header.record_count == 0 {
+            return Ok(Filtered {
+                batch: Bytes::new(),
+                last_offset: -1,
+            });
+        }
+        let Some(chain) = self.chain.as_ref().filter(|_| !header.is_control()) else {
             return Ok(Filtered {
                 batch,
                 last_offset: header.last_offset(),
             });
-        }
-        let key = (self.chain.version, self.partition.id, header.base_offset);
+        };
+        let key = self.key(header.base_offset);
         let cache = &self.broker.view_cursors.filtered;
         if let Some(filtered) = cache.get(&key) {
             return Ok(filtered);
         }
-        let filtered = self.run_chain(header, batch).await?;
-        cache.insert(key, filtered.clone());
+        let filtered = self.run_chain(chain, header, batch).await?;
+        // A copy, as a batch that passed unchanged would keep all that was read with it.
+        let kept = Filtered {
+            batch: Bytes::copy_from_slice(&filtered.batch),
+            last_offset: filtered.last_offset,
+        };
+        cache.insert(key, kept);
         Ok(filtered)
     }
 
-    async fn run_chain(&self, header: &BatchHeader, batch: Bytes) -> Result<Filtered, ErrorCode> {
+    async fn run_chain(&self, chain: &Arc<Chain>, header: &BatchHeader, batch: Bytes) -> Result<Filtered, ErrorCode> {
         let codec = header.compression().map_err(|_| ErrorCode::CorruptMessage)?;
         let budget = section_budget_bytes(&self.partition.topic_config());
-        let section = codec
-            .decompress(&batch.slice(BatchHeader::SIZE..), budget)
-            .map_err(|_| ErrorCode::CorruptMessage)?;
+        let section =
+            off_turn(batch.len(), || codec.decompress(&batch.slice(BatchHeader::SIZE..), budget)).map_err(|_| ErrorCode::CorruptMessage)?;
         let context = BatchContext {
             partition: self.partition.id.partition,
             base_offset: header.base_offset,
@@ -233,17 +284,13 @@ impl Scan<'_> {
             principal: None,
             client_id: None,
         };
-        match self.broker.plugins.run(Arc::clone(&self.chain), context, section).await {
-            ChainOutcome::Unchanged if header.record_count > 0 => Ok(Filtered {
+        match self.broker.plugins.run(Arc::clone(chain), context, section).await {
+            ChainOutcome::Unchanged => Ok(Filtered {
                 batch,
                 last_offset: header.last_offset(),
             }),
-            ChainOutcome::Unchanged => Ok(Filtered {
-                batch: Bytes::new(),
-                last_offset: -1,
-            }),
             ChainOutcome::Stalled { reason } => {
-                tracing::warn!(view = self.chain.view.as_deref(), %reason, "view stalled");
+                tracing::warn!(view = chain.view.as_deref(), %reason, "view stalled");
                 Err(ErrorCode::KafkaStorageError)
             }
             ChainOutcome::Changed { record_count: 0, .. } => Ok(Filtered {
@@ -256,7 +303,8 @@ impl Scan<'_> {
                     last_offset_delta: last_delta,
                     ..*header
                 };
-                let batch = rebuild(&header, codec, &records, record_count).map_err(|_| ErrorCode::CorruptMessage)?;
+                let batch =
+                    off_turn(records.len(), || rebuild(&header, codec, &records, record_count)).map_err(|_| ErrorCode::CorruptMessage)?;
                 Ok(Filtered {
                     batch,
                     last_offset: header.last_offset(),

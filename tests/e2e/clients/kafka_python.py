@@ -40,8 +40,6 @@ def consumer(bootstrap, group, *topics, **config):
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         fetch_max_wait_ms=100,
-        # kafka-python 3.0 can subscribe after it has asked for the metadata of no topic at all, and then waits for the next refresh.
-        metadata_max_age_ms=1000,
         **{"heartbeat_interval_ms": 500, "session_timeout_ms": 6000, **config},
     )
 
@@ -102,7 +100,21 @@ def idempotent_producer(bootstrap):
 @scenario
 def groups_rebalance(bootstrap):
     create(bootstrap, "shared", 4)
-    first = consumer(bootstrap, "sharing", "shared")
+
+    def member():
+        """A member with partitions. kafka-python 3.0 can ask for the metadata of no topic at all before it subscribes, then assigns
+        nothing to itself and leaves it at that; such a one is replaced."""
+        for _ in range(5):
+            client = consumer(bootstrap, "sharing", "shared")
+            end = time.monotonic() + 10
+            while time.monotonic() < end:
+                client.poll(50)
+                if client.assignment():
+                    return client
+            client.close()
+        return check("a new member is given partitions", False)
+
+    first = member()
 
     def assigned(*clients):
         for client in clients:

@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("millstream-e2e", &["millstream-protocol"]),
     ("millstream-bench", &["millstream-protocol"]),
+    ("millstream-sim", &["millstream-core", "millstream-log", "millstream-protocol"]),
 ];
 
 /// What must not be reached from a crate, however long the way.

@@ -69,7 +69,7 @@ impl Dev {
             words: WORDS,
         };
         options.run(|ready| {
-            eprint!("{}", hints(ready));
+            output::note(&hints(ready));
             announce(ready, &data_dir.display().to_string(), bucket.as_deref())
         })
     }

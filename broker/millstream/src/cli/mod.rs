@@ -13,6 +13,8 @@ mod tier;
 mod topic;
 mod view;
 
+pub use output::note;
+
 use std::{future::Future, io};
 
 use anyhow::{Context, Result};
@@ -60,7 +62,12 @@ impl Logging {
     /// Starts logging; once per process.
     pub fn init(&self) -> Result<()> {
         let filter = EnvFilter::try_new(&self.log_level).with_context(|| format!("--log-level {}", self.log_level))?;
-        let lines = fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+        // A log line that cannot be written (a full disk, a reader that went away) is lost; reporting that would panic.
+        let lines = fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr)
+            .with_ansi(false)
+            .log_internal_errors(false);
         match self.log_format {
             LogFormat::Human => lines.with_target(false).init(),
             LogFormat::Json => lines.json().init(),

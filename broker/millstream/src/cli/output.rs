@@ -104,6 +104,12 @@ fn cell(value: &Value) -> (String, bool) {
     }
 }
 
+/// Text for people on standard error. It is lost, and nothing else happens, if nobody can read it.
+pub fn note(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -17,7 +17,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{args::KafkaArgs, output::Output, progress::Progress};
+use super::{
+    args::KafkaArgs,
+    output::{self, Output},
+    progress::Progress,
+};
 use crate::client::{Acks, Batch, Delivery, Partitioner, Producer, Refusal};
 
 /// A batch is sent when it holds this much, uncompressed.
@@ -105,7 +109,7 @@ impl Produce {
             bail!("{} records were refused, {} written", writer.refused, writer.written);
         }
         if self.kafka.output == Output::Table {
-            eprintln!("{}", writer.progress.summary());
+            output::note(&format!("{}\n", writer.progress.summary()));
             return Ok(());
         }
         self.kafka.output.done("", &json!({"topic": self.topic, "records": writer.written}))
@@ -228,7 +232,7 @@ impl Writer {
             Delivery::Refused(refusal) => {
                 self.progress.clear();
                 for line in told(&refusal, &numbers, REFUSED_SHOWN.saturating_sub(self.refused)) {
-                    eprintln!("{line}");
+                    output::note(&format!("{line}\n"));
                 }
                 self.refused += numbers.len() as u64;
             }

@@ -46,7 +46,7 @@ impl Progress {
     /// Removes the line.
     pub fn clear(&mut self) {
         if self.shown.take().is_some() {
-            eprint!("\r\x1b[K");
+            super::output::note("\r\x1b[K");
         }
     }
 
@@ -68,7 +68,7 @@ impl Progress {
             return;
         }
         self.shown = Some(now);
-        eprint!("\r\x1b[K{}", self.summary());
+        super::output::note(&format!("\r\x1b[K{}", self.summary()));
         // Whoever cannot see it misses nothing.
         let _ = io::stderr().flush();
     }

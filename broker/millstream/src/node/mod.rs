@@ -77,6 +77,9 @@ impl NodeOptions {
                 self.kafka
             );
         }
+        if self.node_id < 0 {
+            bail!("node id {} is negative; -1 is Kafka's \"no leader\"", self.node_id);
+        }
         Ok(self.broker_config().check()?)
     }
 

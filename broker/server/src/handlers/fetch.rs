@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     broker::{Broker, Named},
     context::RequestContext,
-    errors::{log_error_code, remote_error_code},
+    errors::log_error_code,
     fetch_sessions::{FetchKey, FetchPlan, FetchWish, Told},
     partition::Partition,
     views,
@@ -34,6 +34,11 @@ const TOPIC_ID_VERSION: i16 = 13;
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// Shortest time given to the tier and to views, for clients that do not want to wait at all.
 const SLOW_READ_MIN: Duration = Duration::from_millis(10);
+
+/// Cold partitions and views that one fetch reads at the same time.
+const SLOW_READS_MAX: usize = 32;
+/// Bytes that each of them is counted with.
+const SLOW_READ_BYTES: usize = 1 << 20;
 
 /// What was found in one partition.
 struct Found {
@@ -180,19 +185,23 @@ async fn read_all(broker: &Arc<Broker>, image: &Arc<ClusterImage>, items: &[Item
         }
         found.push(quick);
     }
-    let slow: Vec<usize> = (0..items.len()).filter(|index| found[*index].is_none()).collect();
-    if !slow.is_empty() {
-        let share = (left / slow.len()).max(1);
-        let deadline = deadline.max(Instant::now() + SLOW_READ_MIN);
-        let reads = slow.iter().map(|index| read_slow(broker, image, &items[*index], share, deadline));
-        for (index, result) in slow.iter().zip(join_all(reads).await) {
-            found[*index] = Some(result);
-        }
+    // What takes time is bounded in number and in bytes: each of these reads returns at least one batch.
+    let slow: Vec<usize> = (0..items.len())
+        .filter(|index| found[*index].is_none())
+        .take((left / SLOW_READ_BYTES).clamp(1, SLOW_READS_MAX))
+        .collect();
+    let share = left / slow.len().max(1);
+    let deadline = deadline.max(Instant::now() + SLOW_READ_MIN);
+    let reads = slow.iter().map(|index| read_slow(broker, image, &items[*index], share, deadline));
+    for (index, result) in slow.iter().zip(join_all(reads).await) {
+        found[*index] = Some(result);
     }
-    found
-        .into_iter()
-        .map(|found| found.unwrap_or_else(|| unreachable!("every item is read quickly or slowly")))
-        .collect()
+    // The others get their turn with the next fetch.
+    let later = items.iter().map(|item| match &item.source {
+        Source::Failed(error) => Found::error(*error),
+        Source::Log(partition) | Source::View(_, partition) => Found::at(partition, ErrorCode::None, Records::empty()),
+    });
+    found.into_iter().zip(later).map(|(found, later)| found.unwrap_or(later)).collect()
 }
 
 /// What can be read without waiting; `None` for cold offsets and views.
@@ -207,7 +216,7 @@ fn read_quick(item: &Item, max_bytes: usize, min_one: bool) -> Option<Found> {
     if offset < log.log_start_offset() || offset > log.log_end_offset() {
         return Some(Found::at(partition, ErrorCode::OffsetOutOfRange, Records::empty()));
     }
-    if offset < log.local_start_offset() {
+    if offset < log.local_start_offset() || log.has_empty_batches() {
         return None;
     }
     let budget = usize::try_from(item.wish.max_bytes).unwrap_or(0).min(max_bytes);
@@ -232,7 +241,7 @@ async fn read_slow(broker: &Arc<Broker>, image: &Arc<ClusterImage>, item: &Item,
     let budget = usize::try_from(item.wish.max_bytes).unwrap_or(0).min(share);
     match &item.source {
         Source::Failed(error) => Found::error(*error),
-        Source::Log(partition) => match read_remote(broker, partition, item.wish.offset, budget, deadline).await {
+        Source::Log(partition) => match views::read_topic(broker, partition, item.wish.offset, budget, deadline).await {
             Ok(records) => {
                 broker.metrics.fetched(&partition.topic, records.len() as u64);
                 Found::at(partition, ErrorCode::None, records)
@@ -243,27 +252,6 @@ async fn read_slow(broker: &Arc<Broker>, image: &Arc<ClusterImage>, item: &Item,
             Ok(records) => Found::at(partition, ErrorCode::None, records),
             Err(error) => Found::at(partition, error, Records::empty()),
         },
-    }
-}
-
-/// Cold batches; empty if they do not arrive in time.
-async fn read_remote(
-    broker: &Broker,
-    partition: &Partition,
-    offset: i64,
-    max_bytes: usize,
-    deadline: Instant,
-) -> Result<Records, ErrorCode> {
-    let Some(remote) = &broker.remote else {
-        return Err(ErrorCode::KafkaStorageError);
-    };
-    match tokio::time::timeout_at(deadline, remote.read(partition.id, offset, max_bytes)).await {
-        Err(_) => Ok(Records::empty()),
-        Ok(Ok(batches)) => Ok(batches.bytes.into_iter().map(millstream_protocol::chunk::Chunk::Bytes).collect()),
-        Ok(Err(error)) => {
-            tracing::warn!(topic = %partition.topic, partition = partition.id.partition, offset, %error, "read from the tier failed");
-            Err(remote_error_code(&error))
-        }
     }
 }
 

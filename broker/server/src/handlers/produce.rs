@@ -26,11 +26,8 @@ use crate::{
     errors::append_error_code,
     partition::Partition,
     produce_chain,
-    validation::{Refused, ValidBatch, validate},
+    validation::{Refused, ValidBatch, off_turn, validate},
 };
-
-/// Compressed batches above this are decompressed off the network workers' schedule.
-const INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// What came of starting a produce request.
 pub(crate) enum Started {
@@ -203,6 +200,15 @@ async fn produce_partition(
         let message = format!("topic {} has no partition {index}", topic.name);
         return refused_outcome(index, &Refused::new(ErrorCode::UnknownTopicOrPartition, message));
     };
+    let in_sync = usize::try_from(index)
+        .ok()
+        .and_then(|index| topic.partitions.get(index))
+        .map_or(0, |replicas| replicas.isr.len());
+    let wanted = usize::try_from(partition.topic_config().min_insync_replicas).unwrap_or(1);
+    if acks == -1 && in_sync < wanted {
+        let message = format!("{in_sync} replicas are in sync, min.insync.replicas wants {wanted}");
+        return refused_outcome(index, &Refused::new(ErrorCode::NotEnoughReplicas, message));
+    }
     let records = data.records.and_then(|records| records.into_bytes()).unwrap_or_default();
     match append(broker, context, topic, &partition, records).await {
         Ok(appended) => {
@@ -235,12 +241,10 @@ async fn append(
     if partition.is_closed() {
         return Err(Refused::new(ErrorCode::KafkaStorageError, "the partition's log is offline"));
     }
-    let check = || validate(&records, &config, context.version, now_ms);
-    let valid = if records.len() > INLINE_BYTES_MAX && records.get(22).is_some_and(|attributes| attributes & 7 != 0) {
-        tokio::task::block_in_place(check)?
-    } else {
-        check()?
-    };
+    let compressed = records.get(22).is_some_and(|attributes| attributes & 7 != 0);
+    let valid = off_turn(if compressed { records.len() } else { 0 }, || {
+        validate(&records, &config, context.version, now_ms)
+    })?;
     let chain = broker
         .plugins
         .produce_chain(topic)
@@ -255,7 +259,20 @@ async fn append(
             {
                 return Ok(duplicate);
             }
-            produce_chain::apply(broker, context, partition, chain, &config, valid, records).await?
+            let changed = produce_chain::apply(broker, context, partition, chain, &config, valid, records).await?;
+            if changed.0.record_count == 0 && !changed.0.has_producer_id() {
+                // Nothing is left and nobody counts sequences: there is nothing to store.
+                let log_end_offset = partition.log().log_end_offset();
+                return Ok(Appended {
+                    base_offset: -1,
+                    log_end_offset,
+                    log_append_time_ms: -1,
+                    duplicate: false,
+                    dirty_bytes: 0,
+                    rolled: false,
+                });
+            }
+            changed
         }
         None => recompress(&config, valid, records)?,
     };
@@ -280,10 +297,11 @@ fn recompress(
     records: Bytes,
 ) -> Result<(millstream_protocol::record::BatchHeader, Bytes), Refused> {
     let codec = produce_chain::stored_codec(config, valid.codec);
-    if codec == valid.codec {
-        return Ok((valid.header, records));
+    let header = produce_chain::honest_header(&valid);
+    if codec == valid.codec && header == valid.header {
+        return Ok((header, records));
     }
-    produce_chain::encode(&valid.header, codec, &valid.section, valid.header.record_count)
+    produce_chain::encode(&header, codec, &valid.section, valid.header.record_count)
 }
 
 fn refused_outcome(index: i32, refusal: &Refused) -> PartitionOutcome {

@@ -69,21 +69,19 @@ struct Waiting {
 }
 
 /// A starting request.
-struct Starting {
-    answer: BoxFuture<Answer>,
-    memory: Option<OwnedSemaphorePermit>,
-}
+/// It first takes its frame's bytes from the shared budget, which may mean to wait for others.
+type Starting = BoxFuture<(Answer, Option<OwnedSemaphorePermit>)>;
 
 /// What a connection waited for.
 enum Event {
-    Started(Answer),
+    Started(Answer, Option<OwnedSemaphorePermit>),
     Answered(Option<Vec<Chunk>>),
     Readable(Result<io::Result<()>, tokio::time::error::Elapsed>),
 }
 
-async fn poll_starting(starting: &mut Option<Starting>) -> Answer {
+async fn poll_starting(starting: &mut Option<Starting>) -> (Answer, Option<OwnedSemaphorePermit>) {
     match starting {
-        Some(starting) => (&mut starting.answer).await,
+        Some(starting) => starting.await,
         None => std::future::pending().await,
     }
 }
@@ -130,13 +128,13 @@ impl Connection {
     /// Starts what can be started, writes what is ready, and waits for the next thing to happen.
     async fn step(&mut self) -> Result<(), Ended> {
         let idle = self.limits.idle;
-        self.start_requests().await?;
+        self.start_requests()?;
         self.write_ready().await?;
         let reading = self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX;
         let busy = self.starting.is_some() || !self.waiting.is_empty();
         let event = tokio::select! {
             // Cancel safe: a starting request is kept and polled again.
-            answer = poll_starting(&mut self.starting), if self.starting.is_some() => Event::Started(answer),
+            (answer, memory) = poll_starting(&mut self.starting), if self.starting.is_some() => Event::Started(answer, memory),
             // Cancel safe: an answer is taken out only when it is ready.
             Some(answer) = self.waiting.next(), if !self.waiting.is_empty() => Event::Answered(answer),
             // Cancel safe: readiness only, nothing is read yet.
@@ -145,7 +143,10 @@ impl Connection {
             _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Ended::Stopping),
         };
         match event {
-            Event::Started(answer) => self.started(answer)?,
+            Event::Started(answer, memory) => {
+                self.starting = None;
+                self.take(answer, memory)?;
+            }
             Event::Answered(answer) => self.write(answer.ok_or_else(unanswerable)?).await?,
             Event::Readable(Ok(ready)) => {
                 ready?;
@@ -169,7 +170,7 @@ impl Connection {
     }
 
     /// Starts requests as long as they finish starting at once.
-    async fn start_requests(&mut self) -> Result<(), Ended> {
+    fn start_requests(&mut self) -> Result<(), Ended> {
         while self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX {
             let Some(frame) = self
                 .buffer
@@ -179,20 +180,17 @@ impl Connection {
                 break;
             };
             self.frame_bytes_max = self.limits.frame_bytes_max;
-            let memory = reserve(&self.limits, frame.len()).await?;
-            let client = Arc::clone(&self.client);
-            let mut answer: BoxFuture<Answer> = Box::pin(async move { dispatch(&client, frame).await });
-            match (&mut answer).now_or_never() {
-                Some(answer) => self.take(answer, memory)?,
-                None => self.starting = Some(Starting { answer, memory }),
+            let (client, limits) = (Arc::clone(&self.client), Arc::clone(&self.limits));
+            let mut starting: Starting = Box::pin(async move {
+                let memory = reserve(&limits, frame.len()).await;
+                (dispatch(&client, frame).await, memory)
+            });
+            match (&mut starting).now_or_never() {
+                Some((answer, memory)) => self.take(answer, memory)?,
+                None => self.starting = Some(starting),
             }
         }
         Ok(())
-    }
-
-    fn started(&mut self, answer: Answer) -> Result<(), Ended> {
-        let memory = self.starting.take().and_then(|starting| starting.memory);
-        self.take(answer, memory)
     }
 
     fn take(&mut self, answer: Answer, memory: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
@@ -222,20 +220,19 @@ impl Connection {
     }
 
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<(), Ended> {
-        match timeout(self.limits.idle, writer::write_all(&self.stream, chunks)).await {
-            Ok(written) => Ok(written?),
-            Err(_) => Err(Ended::NotReading),
+        match writer::write_all(&self.stream, chunks).await {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Ended::NotReading),
+            written => Ok(written?),
         }
     }
 }
 
 /// Takes a frame's bytes from the shared budget, waiting for others to finish. Small frames are free.
-async fn reserve(limits: &Limits, len: usize) -> Result<Option<OwnedSemaphorePermit>, Ended> {
-    let units = (len / BUDGET_UNIT_BYTES).min(limits.frame_memory_units);
-    let Ok(units) = u32::try_from(units) else { return Ok(None) };
+async fn reserve(limits: &Limits, len: usize) -> Option<OwnedSemaphorePermit> {
+    let units = u32::try_from((len / BUDGET_UNIT_BYTES).min(limits.frame_memory_units)).unwrap_or(u32::MAX);
     if units == 0 {
-        return Ok(None);
+        return None;
     }
-    let permit = Arc::clone(&limits.frame_memory).acquire_many_owned(units).await;
-    permit.map(Some).map_err(|_| Ended::Stopping)
+    // The semaphore is never closed.
+    Arc::clone(&limits.frame_memory).acquire_many_owned(units).await.ok()
 }

@@ -1,17 +1,23 @@
 //! Writing responses: memory pieces gathered into one vectored write, file ranges by sendfile.
 
-use std::io::{self, IoSlice};
+use std::{
+    io::{self, IoSlice},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use millstream_protocol::chunk::{Chunk, FileRange};
-use tokio::{io::Interest, net::TcpStream};
+use tokio::{io::Interest, net::TcpStream, time::timeout};
 
 /// Pieces of one vectored write.
 const SLICES_MAX: usize = 64;
 /// File ranges below this are read and sent with the bytes around them: cheaper than a system call of their own.
 const SENDFILE_BYTES_MIN: usize = 32 * 1024;
 
-/// Writes all pieces in order.
+/// A client that takes no byte for this long does not read its answers; what they hold is needed for others.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// Writes all pieces in order. `TimedOut` if the client stops reading.
 pub(super) async fn write_all(stream: &TcpStream, chunks: Vec<Chunk>) -> io::Result<()> {
     let mut gathered: Vec<Bytes> = Vec::new();
     for chunk in chunks {
@@ -37,7 +43,7 @@ async fn write_gathered(stream: &TcpStream, gathered: &mut Vec<Bytes>) -> io::Re
             .enumerate()
             .map(|(index, bytes)| IoSlice::new(if index == 0 { &bytes[skip..] } else { bytes }))
             .collect();
-        stream.writable().await?;
+        timeout(STALL_MAX, stream.writable()).await??;
         let mut written = match stream.try_write_vectored(&slices) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => written,
@@ -65,11 +71,8 @@ async fn send_file(stream: &TcpStream, range: &FileRange) -> io::Result<()> {
     let mut position = range.position;
     let mut left = range.len;
     while left > 0 {
-        let sent = stream
-            .async_io(Interest::WRITABLE, || {
-                rustix::fs::sendfile(stream, &*range.file, Some(&mut position), left).map_err(io::Error::from)
-            })
-            .await?;
+        let send = || rustix::fs::sendfile(stream, &*range.file, Some(&mut position), left).map_err(io::Error::from);
+        let sent = timeout(STALL_MAX, stream.async_io(Interest::WRITABLE, send)).await??;
         if sent == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,

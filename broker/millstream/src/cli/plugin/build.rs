@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use wit_component::ComponentEncoder;
 
-use crate::cli::output::Output;
+use crate::cli::output::{self, Output};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Adds to what the project's own .cargo/config.toml says, while an environment variable RUSTFLAGS would replace it.
@@ -122,7 +122,7 @@ fn ensure_target() -> Result<()> {
     if String::from_utf8_lossy(&installed.stdout).lines().any(|target| target == TARGET) {
         return Ok(());
     }
-    eprintln!("adding the target {TARGET}: rustup target add {TARGET}");
+    output::note(&format!("adding the target {TARGET}: rustup target add {TARGET}\n"));
     let mut rustup = Command::new("rustup");
     let status = rustup
         .args(["target", "add", TARGET])
