@@ -118,7 +118,8 @@ def groups_rebalance(bootstrap):
 
     def assigned(*clients):
         for client in clients:
-            client.poll(50)
+            # Long enough for a rebalance to end within one poll: a join that a poll gives up starts the next rebalance.
+            client.poll(500)
         return [{partition.partition for partition in client.assignment()} for client in clients]
 
     until("a lone member gets all partitions", lambda: assigned(first) == [{0, 1, 2, 3}])

@@ -81,6 +81,10 @@ fn forward(client: TcpStream, target: &str, state: &State) -> io::Result<()> {
     let server = TcpStream::connect(target)?;
     let (client_reader, server_reader) = (client.try_clone()?, server.try_clone()?);
     let mut open = state.open.lock().unwrap_or_else(PoisonError::into_inner);
+    if state.is_cut.load(Ordering::Acquire) {
+        // Cut while this connection was being made: it must not outlive the cut.
+        return Ok(());
+    }
     open.push(client.try_clone()?);
     open.push(server.try_clone()?);
     thread::spawn(move || pump(client_reader, server));

@@ -1,4 +1,4 @@
-//! An administrator: creates and deletes topics, alters a configuration, takes blocks of producer ids; one request at a time.
+//! An administrator: creates and deletes topics, alters a configuration, deletes records, takes blocks of producer ids; one at a time.
 
 use millstream_core::metadata::{
     configs::ConfigChange,
@@ -49,6 +49,7 @@ impl Admin {
             4..6 if topic != group_topic => self.delete_topic(stage, topic),
             6..8 => self.set_retention(stage, topic),
             8 => self.take_producer_ids(stage),
+            9 if stage.rng.one_in(2) => Self::delete_records(stage, group_topic),
             _ => Self::list_topics(stage),
         }
     }
@@ -98,6 +99,30 @@ impl Admin {
                 reply: reply.map(Answer::ProducerIds),
             }
         });
+    }
+
+    /// DeleteRecords, of any topic that the group does not read.
+    fn delete_records(stage: &mut Stage, group_topic: Uuid) {
+        let Some(process) = stage.process() else { return };
+        let mut partitions = process.partitions();
+        partitions.retain(|partition| partition.topic != group_topic);
+        let Some(&partition) = partitions.get(stage.rng.index(partitions.len().max(1))) else {
+            return;
+        };
+        let Some(Ok(range)) = stage.process().map(|process| process.range(partition)) else {
+            return;
+        };
+        let length = u64::try_from(range.end - range.start).unwrap_or_default();
+        let before = range.start + i64::try_from(stage.rng.below(length + 1)).unwrap_or_default();
+        let call = stage.invoke(Call::DeleteRecords { partition, before });
+        match stage.process().map(|process| process.delete_records(partition, before)) {
+            Some(Ok(())) => stage.ok(call, Answer::Done),
+            Some(Err(error)) => {
+                stage.unknown(call);
+                stage.broke(&error);
+            }
+            None => stage.fail(call, "the node is down"),
+        }
     }
 
     /// Metadata of all topics.

@@ -8,6 +8,7 @@
 //! | I4 | the records of one producer lie in a partition in the order in which it sent them |
 //! | I5 | a read begins where it was asked to, and skips nothing |
 //! | I6 | what was refused, or never sent, is never read |
+//! | I7 | a log starts where a deletion of records put it |
 //! | I9 | an acknowledged commit is read back, or a later one; only what was committed is read |
 //! | I10 | no partition has two owners in one generation |
 //! | M1 | an acknowledged topic exists until somebody deletes it, a deleted one never again |
@@ -107,81 +108,77 @@ fn calls(history: &History) -> Vec<Ended<'_>> {
         .collect()
 }
 
-/// I1 to I6: what was sent and what was read.
+/// I1 to I7: what was sent, read and deleted.
 fn check_records(calls: &[Ended<'_>], found: &mut Found) {
     let mut last_reads: BTreeMap<Partition, &[(i64, u64)]> = BTreeMap::new();
-    let mut seen: BTreeMap<(Partition, i64), u64> = BTreeMap::new();
-    for ended in calls {
-        let (Call::Read { partition, from, last }, Some((_, Answer::Records(records)))) = (ended.call, ended.ok()) else {
-            continue;
-        };
-        if *last {
-            last_reads.insert(*partition, records);
+    let mut known: BTreeMap<(Partition, i64), u64> = BTreeMap::new();
+    let mut learn = |partition: Partition, offset: i64, value: u64, found: &mut Found| {
+        let before = *known.entry((partition, offset)).or_insert(value);
+        if before != value {
+            found.add("I2", format!("{partition} offset {offset}: {before:#x}, then {value:#x}"));
         }
-        for ((offset, value), expected) in records.iter().zip(*from..) {
-            if *offset != expected {
-                found.add("I5", format!("{partition}: read offset {offset} after a read up to {expected}"));
+    };
+    for ended in calls {
+        match (ended.call, ended.ok()) {
+            (Call::Send { partition, values, .. }, Some((_, Answer::Sent(base_offset)))) => {
+                let records = (*base_offset..).zip(values);
+                records.for_each(|(offset, value)| learn(*partition, offset, *value, found));
             }
-            if let Some(before) = seen.insert((*partition, *offset), *value)
-                && before != *value
-            {
-                found.add("I2", format!("{partition} offset {offset}: {before:#x}, then {value:#x}"));
+            (Call::Read { partition, from, last }, Some((_, Answer::Records(records)))) => {
+                for ((offset, value), expected) in records.iter().zip(*from..) {
+                    learn(*partition, *offset, *value, found);
+                    if *offset != expected {
+                        found.add("I5", format!("{partition}: offset {offset} was read where {expected} was next"));
+                    }
+                }
+                if *last {
+                    last_reads.insert(*partition, records);
+                    check_order(*partition, records, found);
+                    check_start(calls, *partition, *from, found);
+                }
             }
+            _ => {}
         }
     }
-    // Partitions of a topic that somebody tried to delete may be gone, and their offsets with them.
-    let is_kept = |partition: &Partition| {
-        !calls
-            .iter()
-            .any(|ended| *ended.call == Call::DeleteTopic { topic: partition.topic })
+    check_kept(calls, &last_reads, &known, found);
+    check_sent(calls, &known, found);
+}
+
+/// I1: whatever is known and was not deleted is there in the end.
+fn check_kept(
+    calls: &[Ended<'_>],
+    last_reads: &BTreeMap<Partition, &[(i64, u64)]>,
+    known: &BTreeMap<(Partition, i64), u64>,
+    found: &mut Found,
+) {
+    let may_be_deleted = |partition: Partition, offset: i64| {
+        calls.iter().filter(|ended| !ended.has_failed()).any(|ended| match ended.call {
+            Call::DeleteTopic { topic } => *topic == partition.topic,
+            Call::DeleteRecords { partition: of, before } => *of == partition && offset < *before,
+            _ => false,
+        })
     };
-    for ((partition, offset), value) in seen.iter().filter(|((partition, _), _)| is_kept(partition)) {
-        if !holds(&last_reads, *partition, *offset, *value) {
+    for ((partition, offset), value) in known {
+        let records = last_reads.get(partition).copied().unwrap_or_default();
+        let there = records.binary_search_by_key(offset, |(at, _)| *at).map(|index| records[index].1);
+        if there != Ok(*value) && !may_be_deleted(*partition, *offset) {
             found.add(
                 "I1",
-                format!("{partition} offset {offset}: {value:#x} was read, and is not there in the end"),
+                format!("{partition} offset {offset}: {value:#x} is not there in the end, but {there:x?}"),
             );
         }
     }
-    check_sends(calls, &last_reads, &seen, is_kept, found);
-    last_reads
-        .iter()
-        .for_each(|(partition, records)| check_order(*partition, records, found));
 }
 
-fn holds(reads: &BTreeMap<Partition, &[(i64, u64)]>, partition: Partition, offset: i64, value: u64) -> bool {
-    let records = reads.get(&partition).copied().unwrap_or_default();
-    records
-        .binary_search_by_key(&offset, |(at, _)| *at)
-        .is_ok_and(|index| records[index].1 == value)
-}
-
-fn check_sends(
-    calls: &[Ended<'_>],
-    last_reads: &BTreeMap<Partition, &[(i64, u64)]>,
-    seen: &BTreeMap<(Partition, i64), u64>,
-    is_kept: impl Fn(&Partition) -> bool,
-    found: &mut Found,
-) {
+/// I6: whatever is known was sent.
+fn check_sent(calls: &[Ended<'_>], known: &BTreeMap<(Partition, i64), u64>, found: &mut Found) {
     let mut sent: BTreeMap<(Partition, u64), bool> = BTreeMap::new();
     for ended in calls {
-        let Call::Send { partition, values, .. } = ended.call else {
-            continue;
-        };
-        sent.extend(values.iter().map(|value| ((*partition, *value), ended.has_failed())));
-        let Some((_, Answer::Sent(base_offset))) = ended.ok() else {
-            continue;
-        };
-        for (value, offset) in values.iter().zip(*base_offset..) {
-            if is_kept(partition) && !holds(last_reads, *partition, offset, *value) {
-                found.add(
-                    "I1",
-                    format!("{partition} offset {offset}: {value:#x} was acknowledged, and is not there in the end"),
-                );
-            }
+        if let Call::Send { partition, values, .. } = ended.call {
+            sent.extend(values.iter().map(|value| ((*partition, *value), ended.has_failed())));
         }
     }
-    for ((partition, offset), value) in seen {
+    for ((partition, offset), value) in known {
         match sent.get(&(*partition, *value)) {
             None => found.add("I6", format!("{partition} offset {offset}: {value:#x} was never sent")),
             Some(true) => found.add("I6", format!("{partition} offset {offset}: {value:#x} was refused")),
@@ -190,6 +187,30 @@ fn check_sends(
     }
 }
 
+/// I7: the log starts where somebody asked for it, and not before what was acknowledged.
+fn check_start(calls: &[Ended<'_>], partition: Partition, start: i64, found: &mut Found) {
+    let mut acknowledged = 0;
+    let mut possible = vec![0];
+    for ended in calls.iter().filter(|ended| !ended.has_failed()) {
+        match ended.call {
+            Call::DeleteRecords { partition: of, before } if *of == partition => {
+                possible.push(*before);
+                if ended.ok().is_some() {
+                    acknowledged = acknowledged.max(*before);
+                }
+            }
+            _ => {}
+        }
+    }
+    if start < acknowledged || !possible.contains(&start) {
+        found.add(
+            "I7",
+            format!("{partition} starts at {start}; deletions asked for {possible:?}, and {acknowledged} was acknowledged"),
+        );
+    }
+}
+
+/// I3 and I4: every record once, and each producer's in order.
 fn check_order(partition: Partition, records: &[(i64, u64)], found: &mut Found) {
     let mut offsets: BTreeMap<u64, i64> = BTreeMap::new();
     // A value's upper half is its producer.

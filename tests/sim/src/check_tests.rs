@@ -160,6 +160,21 @@ fn refused_and_invented_records_are_found() {
 }
 
 #[test]
+fn deleted_records_may_go_and_must_not_come_back() {
+    let mut history = with_two_records();
+    let call = Call::DeleteRecords {
+        partition: PARTITION,
+        before: 1,
+    };
+    ok(&mut history, call, Answer::Done);
+    let mut good = history.clone();
+    read(&mut good, 1, &[2], true);
+    assert_eq!(broken(&good), [""; 0]);
+    read(&mut history, 0, &[1, 2], true);
+    assert_eq!(broken(&history), ["I7"]);
+}
+
+#[test]
 fn regressed_commit_is_found() {
     let mut history = History::default();
     commit(&mut history, 3);

@@ -74,6 +74,13 @@ pub enum Call {
         /// Its id.
         topic: Uuid,
     },
+    /// Delete a partition's records below an offset.
+    DeleteRecords {
+        /// Where.
+        partition: Partition,
+        /// The first offset to keep.
+        before: i64,
+    },
     /// Set a topic's `retention.ms`.
     SetRetention {
         /// The topic.

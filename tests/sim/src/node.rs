@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::PathBuf,
     sync::{
         Arc,
@@ -319,6 +320,19 @@ impl Process {
     pub fn read(&self, partition: Partition, from: i64) -> Result<Vec<(i64, u64)>> {
         let (log, _) = self.partitions.get(&partition).context("the partition is gone")?;
         batches::values(log, from, self.durable_end(log, Flaw::ShowsEarly))
+    }
+
+    /// Where a partition's log starts, and how far it is durable.
+    pub fn range(&self, partition: Partition) -> Result<Range<i64>> {
+        let (log, _) = self.partitions.get(&partition).context("the partition is gone")?;
+        Ok(log.log_start_offset()..log.durable_end_offset())
+    }
+
+    /// Deletes records, durably.
+    pub fn delete_records(&self, partition: Partition, before: i64) -> Result<()> {
+        let (log, _) = self.partitions.get(&partition).context("the partition is gone")?;
+        log.advance_log_start(before)?;
+        Ok(())
     }
 
     /// Bytes of all partitions' logs.

@@ -306,14 +306,15 @@ impl World {
     }
 
     fn read_all(&mut self, partition: Partition) -> Result<()> {
+        let start = self.stage.process().context("the node runs")?.range(partition)?.start;
         let call = self.stage.invoke(Call::Read {
             partition,
-            from: 0,
+            from: start,
             last: true,
         });
         let mut all: Vec<(i64, u64)> = Vec::new();
         loop {
-            let from = all.last().map_or(0, |(offset, _)| offset + 1);
+            let from = all.last().map_or(start, |(offset, _)| offset + 1);
             let process = self.stage.process().context("the node runs")?;
             let records = process.read(partition, from).context("R0 the last read")?;
             if records.is_empty() {
