@@ -90,6 +90,14 @@ fn bind_one(draft: &mut Draft, target: &str, new: &NewBinding) -> Outcome<Bindin
             format!("'{target}' has {BINDINGS_PER_TARGET_MAX} bindings, which is the most."),
         ));
     }
+    if !new.security && present.iter().any(|binding| binding.name == new.name && binding.security) {
+        // A new version may take its place, something weaker may not: that takes two deliberate steps.
+        let message = format!(
+            "Binding '{}' of '{target}' is a security binding: bind with security=true, or unbind it first.",
+            new.name
+        );
+        return Err(Refusal::new(ErrorCode::PolicyViolation, message));
+    }
     let root = image.view_path(target).map_or(target, |(topic, _)| &topic.name);
     let binding = checked(image, root, new)?;
     draft.push(MetadataRecord::PluginBound(PluginBound {

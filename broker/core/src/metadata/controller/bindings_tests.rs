@@ -42,18 +42,17 @@ fn security_bindings_are_never_passed_by() {
     assert_eq!(refusal(&mut cluster, "t", &passing), ErrorCode::InvalidRequest);
     assert_eq!(refusal(&mut cluster, "t", &open), ErrorCode::InvalidRequest);
     assert!(cluster.run(|context| bind(context, "t", &secure)).is_ok());
+    let weaker = NewBinding {
+        security: false,
+        ..passing
+    };
+    assert_eq!(refusal(&mut cluster, "t", &weaker), ErrorCode::PolicyViolation);
     assert!(
-        cluster
-            .run(|context| bind(
-                context,
-                "t",
-                &NewBinding {
-                    security: false,
-                    ..passing.clone()
-                }
-            ))
-            .is_ok()
+        cluster.run(|context| bind(context, "t", &secure)).is_ok(),
+        "another version may take its place"
     );
+    cluster.run(|context| unbind(context, "t", "b")).unwrap();
+    assert!(cluster.run(|context| bind(context, "t", &weaker)).is_ok());
 }
 
 #[test]
