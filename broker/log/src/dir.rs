@@ -18,6 +18,8 @@ use crate::{
     disk::{Disk, replace_file},
 };
 
+/// Start of the name of a log that is being deleted; no log that is in use starts with a dot.
+const DELETED_PREFIX: &str = ".deleted-";
 /// Files synced at the same time within one group.
 const PARALLEL_SYNCS: usize = 8;
 
@@ -99,6 +101,12 @@ impl LogDir {
             Err(error) => return Err(LogError::io("remove clean marker", marker)(error)),
         };
         disk.sync_dir(&path).map_err(LogError::io("sync directory", &path))?;
+        for name in disk.list(&path).map_err(LogError::io("list directory", &path))? {
+            if name.starts_with(DELETED_PREFIX) {
+                disk.remove_dir_all(&path.join(&name))
+                    .map_err(LogError::io("delete", path.join(&name)))?;
+            }
+        }
         let health = Arc::new(Health {
             path: path.clone(),
             failed: AtomicBool::new(false),
@@ -166,8 +174,14 @@ impl LogDir {
     /// Deletes a log. Readers that hold its files may finish; appends and syncs are refused from now on.
     pub fn delete_log(&self, log: &Log) -> Result<(), LogError> {
         log.mark_deleted();
-        self.disk.remove_dir_all(log.dir()).map_err(LogError::io("delete", log.dir()))?;
-        self.sync_names()
+        let name = log.dir().file_name().unwrap_or_default().to_string_lossy();
+        let doomed = self.path.join(format!("{DELETED_PREFIX}{name}"));
+        // A crash in the middle of a deletion must not leave half a log under its name.
+        self.disk
+            .rename(log.dir(), &doomed)
+            .map_err(LogError::io("rename for deletion", log.dir()))?;
+        self.sync_names()?;
+        self.disk.remove_dir_all(&doomed).map_err(LogError::io("delete", doomed))
     }
 
     /// Asks for a sync of a log; its observer hears of the result. Returns at once.

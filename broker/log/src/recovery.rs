@@ -67,7 +67,8 @@ impl Log {
             },
         );
         if mode == OpenMode::Unclean {
-            // What survived only in the page cache must be on disk before anybody reads it.
+            // What survived only in the page cache, names included, must be on disk before anybody reads it.
+            log.disk.sync_dir(&log.dir).map_err(LogError::io("sync directory", &log.dir))?;
             log.sync(now_ms)?;
         }
         Ok(log)

@@ -1,8 +1,14 @@
 //! Making a log durable: fdatasync of what was written, sealing of what was rolled, and the recovery point.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
-use crate::{Log, LogError, disk::replace_file_unsynced, segment::file_name};
+use bytes::Bytes;
+
+use crate::{
+    Log, LogError,
+    disk::replace_file_unsynced,
+    segment::{Segment, file_name},
+};
 
 /// The recovery point is written at most this often, unless segments were sealed or epochs changed.
 const CHECKPOINT_INTERVAL_MS: i64 = 5_000;
@@ -45,35 +51,50 @@ impl Log {
                 appender.epochs_changed,
             )
         };
-        for (segment, snapshot) in &rolled {
+        for segment in rolled.iter().map(|(segment, _)| segment).chain(&active) {
             segment.file.sync_data().map_err(LogError::io("sync segment", &segment.path))?;
-            let path = self.dir.join(file_name(segment.next_offset(), "snapshot"));
-            replace_file_unsynced(&*self.disk, &path, snapshot).map_err(LogError::io("write snapshot", path))?;
-        }
-        if let Some(active) = active {
-            active.file.sync_data().map_err(LogError::io("sync segment", &active.path))?;
         }
         if !rolled.is_empty() {
-            // New segment names first: a sealed segment promises that its successor will be found.
-            self.disk.sync_dir(&self.dir).map_err(LogError::io("sync directory", &self.dir))?;
-            for (segment, _) in &rolled {
-                segment.seal(&*self.disk)?;
-            }
+            // The names of new segments: without them the records in there would not be found.
             self.disk.sync_dir(&self.dir).map_err(LogError::io("sync directory", &self.dir))?;
         }
+        let sealed = if rolled.is_empty() { Ok(()) } else { self.seal_all(&rolled) };
         self.durable_end.fetch_max(end, Ordering::AcqRel);
         let due = {
-            let mut state = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = epochs_changed || !rolled.is_empty() || now_ms - state.written_ms >= CHECKPOINT_INTERVAL_MS;
-            if due {
-                state.written_ms = now_ms;
-            }
-            due
+            let state = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+            epochs_changed || !rolled.is_empty() || now_ms - state.written_ms >= CHECKPOINT_INTERVAL_MS
         };
-        if due {
-            self.store_checkpoint(end)?;
+        let stored = if due && sealed.is_ok() {
+            self.store_checkpoint(end)
+        } else {
+            Ok(())
+        };
+        if due && stored.is_ok() {
+            self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).written_ms = now_ms;
         }
-        Ok(end)
+        match sealed.and(stored) {
+            // The records are on disk; what is derived from them can wait until there is space.
+            Err(error) if error.is_disk_full() => {
+                tracing::warn!(log = %self.dir.display(), %error, "disk is full; sealing and checkpoints wait");
+                let mut appender = self.appender();
+                appender.epochs_changed |= epochs_changed;
+                let not_sealed = rolled.into_iter().filter(|(segment, _)| !segment.is_sealed());
+                appender.rolled.splice(0..0, not_sealed);
+                Ok(end)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(end),
+        }
+    }
+
+    /// Writes snapshots and indexes of rolled segments, whose bytes and successors' names are synced.
+    fn seal_all(&self, rolled: &[(Arc<Segment>, Bytes)]) -> Result<(), LogError> {
+        for (segment, snapshot) in rolled {
+            let path = self.dir.join(file_name(segment.next_offset(), "snapshot"));
+            replace_file_unsynced(&*self.disk, &path, snapshot).map_err(LogError::io("write snapshot", path))?;
+            segment.seal(&*self.disk)?;
+        }
+        self.disk.sync_dir(&self.dir).map_err(LogError::io("sync directory", &self.dir))
     }
 
     /// Makes the log ready for a clean start: synced, indexed, with a producer snapshot at its end.

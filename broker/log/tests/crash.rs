@@ -331,6 +331,24 @@ fn a_full_disk_refuses_the_append_and_leaves_the_log_usable() {
 }
 
 #[test]
+fn a_disk_too_full_for_a_checkpoint_costs_no_acknowledgement_and_nothing_is_lost() {
+    let disk = MemoryDisk::new();
+    let (dir, log) = open(&disk, &small()).unwrap();
+    for _ in 0..4 {
+        append(&log, &batch(&[NOW_MS], 200)).unwrap();
+    }
+    // The records are written; index, snapshot and checkpoint find no space.
+    disk.set_capacity(Some(0));
+    assert_eq!(log.sync(NOW_MS).unwrap(), 4);
+    assert!(!dir.is_offline() && log.sealed_segments().is_empty());
+    disk.set_capacity(None);
+    log.sync(NOW_MS).unwrap();
+    assert!(!log.sealed_segments().is_empty());
+    let (_, recovered) = open(&disk.crash(0), &small()).unwrap();
+    assert_eq!(contents(&recovered), contents(&log));
+}
+
+#[test]
 fn duplicates_are_recognised_across_a_crash_and_a_clean_restart() {
     let disk = MemoryDisk::new();
     let config = small();

@@ -151,7 +151,7 @@ impl Broker {
             transform,
         } = parts;
         config.check()?;
-        let config = config.with_identity();
+        let config = config.with_identity(remote.is_some());
         let metadata = {
             let (log_dir, values, clock) = (Arc::clone(&log_dir), config.values.clone(), Arc::clone(&clock));
             let node_id = config.node_id;

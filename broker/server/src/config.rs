@@ -57,7 +57,7 @@ impl BrokerConfig {
     }
 
     /// Adds what the fields say under Kafka's names, so that DescribeConfigs shows it.
-    pub(crate) fn with_identity(mut self) -> Self {
+    pub(crate) fn with_identity(mut self, has_bucket: bool) -> Self {
         let listener = format!("PLAINTEXT://{}", self.kafka_address);
         let advertised = self
             .advertised
@@ -65,6 +65,7 @@ impl BrokerConfig {
             .map_or_else(|| listener.clone(), |(host, port)| format!("PLAINTEXT://{host}:{port}"));
         let facts = [
             ("node.id", self.node_id.to_string()),
+            ("remote.log.storage.system.enable", has_bucket.to_string()),
             ("listeners", listener),
             ("advertised.listeners", advertised),
             ("log.dirs", self.data_dir.display().to_string()),

@@ -12,7 +12,7 @@ use crate::{
 const SEEDS: u64 = 100;
 
 /// Seeds that once failed, with what they found; each is played every time.
-const KEPT: &[u64] = &[];
+const KEPT: &[u64] = &[21];
 
 fn number(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;

@@ -108,18 +108,24 @@ impl World {
             return self.try_start();
         }
         match self.stage.rng.below(100) {
-            0..35 => {
+            0..30 => {
                 let index = self.stage.rng.index(self.producers.len());
                 self.producers[index].act(&mut self.stage);
             }
-            35..65 => {
+            30..68 => {
                 let index = self.stage.rng.index(self.consumers.len());
                 self.consumers[index].act(&mut self.stage);
             }
-            65..72 => self.admin.act(&mut self.stage, self.group_partitions[0].topic),
+            68..75 => self.admin.act(&mut self.stage, self.group_partitions[0].topic),
             _ => {
                 let logs = self.stage.process().map(|process| process.logs()).unwrap_or_default();
-                let which = logs[self.stage.rng.index(logs.len())];
+                // Every step of a group waits for its log, so that one has more turns than the others.
+                let is_groups = self.stage.rng.one_in(3);
+                let which = if is_groups {
+                    Which::Groups
+                } else {
+                    logs[self.stage.rng.index(logs.len())]
+                };
                 self.sync(which);
             }
         }

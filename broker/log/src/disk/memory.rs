@@ -165,8 +165,22 @@ impl Disk for MemoryDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        let id = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_path_buf(), id);
+        // Also every name below it, if it is a directory.
+        let moved: Vec<PathBuf> = state.names.keys().filter(|name| name.starts_with(from)).cloned().collect();
+        if moved.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        for name in moved {
+            let below = name.strip_prefix(from).map_err(io::Error::other)?;
+            let target = if below.as_os_str().is_empty() {
+                to.to_path_buf()
+            } else {
+                to.join(below)
+            };
+            if let Some(id) = state.names.remove(&name) {
+                state.names.insert(target, id);
+            }
+        }
         Ok(())
     }
 

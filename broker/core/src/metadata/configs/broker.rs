@@ -14,6 +14,8 @@ pub const NUM_PARTITIONS: &str = "num.partitions";
 pub const DEFAULT_REPLICATION_FACTOR: &str = "default.replication.factor";
 /// Whether asking for a topic creates it.
 pub const AUTO_CREATE_TOPICS_ENABLE: &str = "auto.create.topics.enable";
+/// Whether the broker has a bucket.
+pub const REMOTE_LOG_STORAGE_SYSTEM_ENABLE: &str = "remote.log.storage.system.enable";
 /// Whether topics can be deleted.
 pub const DELETE_TOPIC_ENABLE: &str = "delete.topic.enable";
 /// Partitions of `__consumer_offsets`.
@@ -326,6 +328,13 @@ pub const CONFIGS: &[ConfigDef] = &[
         "replica.fetch.wait.max.ms",
         "500",
         "Milliseconds a follower's fetch waits at most.",
+    )
+    .fixed(),
+    define(
+        Boolean,
+        REMOTE_LOG_STORAGE_SYSTEM_ENABLE,
+        "false",
+        "Whether the broker has a bucket, and so topics can be tiered.",
     )
     .fixed(),
     define(

@@ -92,6 +92,9 @@ fn check_transition(context: &Context<'_>, current: &Overrides, next: &Overrides
     let before = TopicConfig::resolve(current, &context.layers());
     let after = TopicConfig::resolve(next, &context.layers());
     check_topic_rules(&after)?;
+    if !before.remote_storage_enable {
+        context.check_tier(&after)?;
+    }
     if before.remote_storage_enable && !after.remote_storage_enable && !after.remote_log_delete_on_disable {
         return Err(format!(
             "Disabling {REMOTE_STORAGE_ENABLE} would leave data in the bucket that nobody can read: set remote.log.copy.disable=true to stop \

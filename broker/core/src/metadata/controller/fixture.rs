@@ -25,7 +25,7 @@ impl Cluster {
     pub(super) fn with_topics(names: &[&str]) -> Self {
         let mut cluster = Self {
             image: ClusterImage::empty(Uuid::from_u128(7)),
-            fixed: Overrides::new(),
+            fixed: Overrides::from([("remote.log.storage.system.enable".to_owned(), "true".to_owned())]),
             cluster_admin: false,
             next_id: 100,
         };

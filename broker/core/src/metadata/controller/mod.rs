@@ -31,7 +31,7 @@ use millstream_protocol::error_code::ErrorCode;
 
 use super::{
     apply::ApplyError,
-    configs::{BrokerLayers, Overrides, Scope, effective_value},
+    configs::{BrokerLayers, Overrides, Scope, TopicConfig, broker::REMOTE_LOG_STORAGE_SYSTEM_ENABLE, effective_value},
     image::ClusterImage,
     records::MetadataRecord,
 };
@@ -64,6 +64,16 @@ impl Context<'_> {
     fn broker_flag(&self, name: &str) -> bool {
         self.broker_value(name)
             .is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    }
+
+    /// A topic cannot be tiered by a broker without a bucket.
+    fn check_tier(&self, config: &TopicConfig) -> Result<(), String> {
+        if config.remote_storage_enable && !self.broker_flag(REMOTE_LOG_STORAGE_SYSTEM_ENABLE) {
+            return Err(
+                "Tiered storage is disabled in the broker: start it with a bucket before a topic sets remote.storage.enable.".to_owned(),
+            );
+        }
+        Ok(())
     }
 
     fn layers(&self) -> BrokerLayers<'_> {

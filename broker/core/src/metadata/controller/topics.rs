@@ -255,7 +255,9 @@ fn manual_partitions(context: &Context<'_>, topic: &NewTopic) -> Outcome<Vec<Par
 fn new_configs(context: &Context<'_>, configs: &[(String, Option<String>)]) -> Outcome<Overrides> {
     let invalid = |message: String| Refusal::new(ErrorCode::InvalidConfig, message);
     let configs = replace(Scope::Topic, configs).map_err(invalid)?;
-    check_topic_rules(&TopicConfig::resolve(&configs, &context.layers())).map_err(invalid)?;
+    let resolved = TopicConfig::resolve(&configs, &context.layers());
+    check_topic_rules(&resolved).map_err(invalid)?;
+    context.check_tier(&resolved).map_err(invalid)?;
     Ok(configs)
 }
 
