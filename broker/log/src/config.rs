@@ -19,12 +19,10 @@ pub struct LogConfig {
     pub timestamp_type: TimestampType,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: i64,
-    /// Bytes that may be written to the page cache before a sync is asked for, whatever the durability.
-    pub dirty_bytes_max: u64,
 }
 
 impl Default for LogConfig {
-    /// Kafka's defaults; 16 MiB of dirty bytes.
+    /// Kafka's defaults.
     fn default() -> Self {
         Self {
             segment_bytes: 1 << 30,
@@ -34,7 +32,6 @@ impl Default for LogConfig {
             retention_bytes: -1,
             timestamp_type: TimestampType::CreateTime,
             producer_id_expiration_ms: 24 * 3600 * 1000,
-            dirty_bytes_max: 16 << 20,
         }
     }
 }

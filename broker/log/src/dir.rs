@@ -31,17 +31,13 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    /// Whether the directory may be used; also for reads, as what they would return may not be on disk.
     pub fn check(&self) -> Result<(), LogError> {
         if self.failed.load(Ordering::Acquire) {
             Err(LogError::Offline { path: self.path.clone() })
         } else {
             Ok(())
         }
-    }
-
-    /// Reads stop too: what they would return may not be on disk.
-    pub fn check_readable(&self) -> Result<(), LogError> {
-        self.check()
     }
 
     pub fn fail(&self, error: &LogError) {

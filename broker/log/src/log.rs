@@ -471,17 +471,6 @@ impl Log {
             .map(|entry| entry.epoch)
     }
 
-    /// The largest epoch at or below `epoch` that wrote to the log, and the end of what it wrote (exclusive); KIP-101.
-    pub fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
-        let appender = self.appender();
-        let index = appender.epochs.iter().rposition(|entry| entry.epoch <= epoch)?;
-        let end = appender
-            .epochs
-            .get(index + 1)
-            .map_or_else(|| self.log_end_offset(), |next| next.start_offset);
-        Some((appender.epochs[index].epoch, end))
-    }
-
     /// Writes the checkpoint file with this recovery point.
     pub(crate) fn store_checkpoint(&self, recovery_point: i64) -> Result<(), LogError> {
         let _writing = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);

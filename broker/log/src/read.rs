@@ -56,7 +56,7 @@ impl Log {
     /// Batches from the one that holds `offset` (or the first after it) that lie below `up_to`: about `max_bytes`, but at least
     /// one batch if `min_one`. Empty at `up_to`; an error outside the local segments.
     pub fn read(&self, offset: i64, up_to: i64, max_bytes: usize, min_one: bool) -> Result<Option<LogRead>, LogError> {
-        self.health.check_readable()?;
+        self.health.check()?;
         let segments = self.segments();
         let first = segments.partition_point(|segment| segment.base_offset <= offset).checked_sub(1);
         let Some(first) = first else {

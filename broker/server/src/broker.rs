@@ -238,7 +238,7 @@ impl Broker {
         &self.log_dir
     }
 
-    /// The number of partitions that an internal topic has or will have.
+    /// An internal topic, if it was created.
     pub fn internal_topic(&self, name: &str) -> Option<Arc<TopicImage>> {
         self.metadata.image().topic(name).cloned()
     }

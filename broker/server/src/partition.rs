@@ -196,7 +196,6 @@ pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -
             ConfiguredTimestampType::LogAppendTime => TimestampType::LogAppendTime,
         },
         producer_id_expiration_ms,
-        dirty_bytes_max: DIRTY_BYTES_MAX,
     }
 }
 
