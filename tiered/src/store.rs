@@ -131,7 +131,13 @@ impl Bucket {
             return Err(bad_url());
         }
         install_tls();
-        let data = s3(options, bucket).build().map_err(failed("open"))?;
+        // The tier's own work retries with backoff and says why; the client hides short hiccups only, not an outage of minutes.
+        let few_retries = RetryConfig {
+            max_retries: 2,
+            retry_timeout: Duration::from_secs(10),
+            ..RetryConfig::default()
+        };
+        let data = s3(options, bucket).with_retry(few_retries).build().map_err(failed("open"))?;
         let no_retry = RetryConfig {
             max_retries: 0,
             ..RetryConfig::default()

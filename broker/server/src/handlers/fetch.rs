@@ -185,16 +185,24 @@ async fn read_all(broker: &Arc<Broker>, image: &Arc<ClusterImage>, items: &[Item
         }
         found.push(quick);
     }
-    // What takes time is bounded in number and in bytes: each of these reads returns at least one batch.
-    let slow: Vec<usize> = (0..items.len())
-        .filter(|index| found[*index].is_none())
-        .take((left / SLOW_READ_BYTES).clamp(1, SLOW_READS_MAX))
-        .collect();
-    let share = left / slow.len().max(1);
+    // What takes time is read in waves, bounded in number and bytes, as each of these reads may return a batch whatever is left. Those
+    // that have nothing end at once, so that many idle ones do not keep the others from their turn.
     let deadline = deadline.max(Instant::now() + SLOW_READ_MIN);
-    let reads = slow.iter().map(|index| read_slow(broker, image, &items[*index], share, deadline));
-    for (index, result) in slow.iter().zip(join_all(reads).await) {
-        found[*index] = Some(result);
+    let slow: Vec<usize> = (0..items.len()).filter(|index| found[*index].is_none()).collect();
+    let mut rest = &slow[..];
+    while !rest.is_empty() {
+        let (wave, after) = rest.split_at(rest.len().min((left / SLOW_READ_BYTES).clamp(1, SLOW_READS_MAX)));
+        let share = (left / wave.len()).max(1);
+        let reads = wave.iter().map(|index| read_slow(broker, image, &items[*index], share, deadline));
+        for (index, result) in wave.iter().zip(join_all(reads).await) {
+            left = left.saturating_sub(result.records.len());
+            any |= !result.records.is_empty();
+            found[*index] = Some(result);
+        }
+        if any && left == 0 || Instant::now() >= deadline {
+            break;
+        }
+        rest = after;
     }
     // The others get their turn with the next fetch.
     let later = items.iter().map(|item| match &item.source {
@@ -238,7 +246,7 @@ fn read_quick(item: &Item, max_bytes: usize, min_one: bool) -> Option<Found> {
 }
 
 async fn read_slow(broker: &Arc<Broker>, image: &Arc<ClusterImage>, item: &Item, share: usize, deadline: Instant) -> Found {
-    let budget = usize::try_from(item.wish.max_bytes).unwrap_or(0).min(share);
+    let budget = usize::try_from(item.wish.max_bytes).unwrap_or(0).min(share).max(1);
     match &item.source {
         Source::Failed(error) => Found::error(*error),
         Source::Log(partition) => match views::read_topic(broker, partition, item.wish.offset, budget, deadline).await {

@@ -140,6 +140,31 @@ fn views_are_read_by_kafka_python_whatever_they_hide() -> Result<()> {
 }
 
 #[test]
+fn a_view_of_many_idle_partitions_shows_the_last_one_too() -> Result<()> {
+    let broker = Broker::start(Options::new())?;
+    broker.verb(&["topic", "create", "wide", "--partitions", "48"])?;
+    push(&broker, "json-filter")?;
+    let config = r#"{"where":{"field":"/n","op":"gt","value":0}}"#;
+    broker.verb(&[
+        "view",
+        "create",
+        "narrow",
+        "--source",
+        "wide",
+        "--plugin",
+        "json-filter",
+        "--config",
+        config,
+    ])?;
+    if clients::kcat(&broker, &["-P", "-t", "wide", "-p", "47"], b"{\"n\":1}\n")?.is_none() {
+        return Ok(());
+    }
+    let read = clients::kcat(&broker, &["-C", "-t", "narrow", "-o", "beginning", "-c", "1", "-q"], b"")?;
+    ensure!(read.as_deref() == Some("{\"n\":1}\n"), "{read:?}");
+    Ok(())
+}
+
+#[test]
 fn views_take_no_records_and_survive_a_restart_until_they_are_removed() -> Result<()> {
     let mut broker = Broker::start(Options::new())?;
     create_views(&broker, "numbers")?;
