@@ -5,4 +5,8 @@
 
 pub mod group;
 pub mod metadata;
+mod records;
 pub mod transform;
+pub mod txn;
+
+pub use records::RecordDecodeError;

@@ -108,6 +108,22 @@ pub enum AppendError {
         /// The current epoch.
         current: i16,
     },
+    /// A transactional batch without an open or verified transaction, or a plain one inside its producer's transaction.
+    #[error("producer {producer_id} with epoch {epoch} has no transaction on this partition that the batch could belong to")]
+    InvalidTransactionState {
+        /// The producer.
+        producer_id: i64,
+        /// Its epoch.
+        epoch: i16,
+    },
+    /// A newer transaction coordinator has written.
+    #[error("transaction coordinator epoch {found} is fenced, {current} is current")]
+    FencedCoordinator {
+        /// Epoch of the coordinator that sent the marker.
+        found: i32,
+        /// The current epoch.
+        current: i32,
+    },
     /// The batch would not fit into a segment.
     #[error("batch of {size} bytes exceeds the segment size of {segment_bytes}")]
     TooLarge {

@@ -34,11 +34,13 @@ mod recovery;
 pub mod remote;
 mod segment;
 mod sync;
+mod transactions;
 
 pub use config::LogConfig;
 pub use dir::{LogDir, LogDirOptions};
 pub use error::{AppendError, LogError};
 pub use log::{Appended, Log, OpenMode};
-pub use producer::{ProducerEntry, ProducerStates};
+pub use producer::{ProducerEntry, ProducerStates, TransactionState, VerificationGuard};
 pub use read::{LogRead, TimestampAndOffset};
 pub use sync::LogObserver;
+pub use transactions::AbortedTransaction;

@@ -9,17 +9,18 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use millstream_protocol::record::{BatchHeader, TimestampType, assign_offsets, set_append_time};
+use millstream_protocol::record::{BatchHeader, Marker, TimestampType, assign_offsets, set_append_time};
 
 use crate::{
     AppendError, LogConfig, LogError,
     checkpoint::Checkpoint,
     dir::Health,
     disk::{Disk, read_file},
-    producer::{ProducerStates, Sequence},
+    producer::{ProducerStates, Sequence, TransactionState, VerificationGuard},
     remote::{EpochEntry, SealedSegment},
     segment::{Segment, file_name},
     sync::LogObserver,
+    transactions::AbortedTransaction,
 };
 
 /// How the log directory was left by its last user.
@@ -225,19 +226,32 @@ impl Log {
         self.appender().producers.expire(before_ms);
     }
 
-    /// Appends one batch, which the caller has validated (whole, CRC, codec). Assigns base offset and leader epoch.
-    pub fn append(&self, header: &BatchHeader, batch: &Bytes, leader_epoch: i32, now_ms: i64) -> Result<Appended, AppendError> {
+    /// Appends one batch, which the caller has validated (whole, CRC, codec). Assigns base offset and leader epoch. The first batch of a
+    /// transaction needs the guard that [`Log::transaction_state`] gave before the coordinator was asked.
+    pub fn append(
+        &self,
+        header: &BatchHeader,
+        batch: &Bytes,
+        leader_epoch: i32,
+        now_ms: i64,
+        guard: Option<VerificationGuard>,
+    ) -> Result<Appended, AppendError> {
         self.check()?;
         let config = self.config();
+        let marker = Marker::parse(header, batch)?;
         let mut appender = self.appender();
-        if let Some(duplicate) = self.check_sequence(&appender, header)? {
+        if let Some(marker) = marker {
+            appender.producers.check_marker(header, marker)?;
+        } else if let Some(duplicate) = self.check_sequence(&appender, header)? {
             return Ok(duplicate);
         }
+        appender.producers.check_transaction(header, guard)?;
         let segment = self.segment_for(&mut appender, header, &config, now_ms)?;
         let mut header = *header;
         header.base_offset = self.log_end_offset();
         header.partition_leader_epoch = leader_epoch;
-        let stamped = (config.timestamp_type == TimestampType::LogAppendTime).then(|| stamp(&mut header, batch, now_ms));
+        let stamped =
+            (config.timestamp_type == TimestampType::LogAppendTime && marker.is_none()).then(|| stamp(&mut header, batch, now_ms));
         let batch = stamped.as_deref().unwrap_or(batch);
         let (fixed, body) = batch.split_at(BatchHeader::SIZE);
         let mut head: [u8; BatchHeader::SIZE] = std::array::from_fn(|index| fixed[index]);
@@ -245,7 +259,7 @@ impl Log {
         segment
             .append(&header, &head, body, now_ms, config.index_interval_bytes)
             .map_err(LogError::io("append to segment", &segment.path))?;
-        appender.producers.apply(&header);
+        appender.producers.apply(&header, marker);
         appender.note_epoch(leader_epoch, header.base_offset);
         self.log_end.store(header.next_offset(), Ordering::Release);
         let dirty_bytes = self.dirty_bytes.fetch_add(batch.len() as u64, Ordering::AcqRel) + batch.len() as u64;
@@ -264,8 +278,24 @@ impl Log {
         self.check_sequence(&self.appender(), header)
     }
 
+    /// Whether a producer's transaction is open on this log, before a batch of it is appended.
+    pub fn transaction_state(&self, producer_id: i64) -> TransactionState {
+        self.appender().producers.transaction_state(producer_id)
+    }
+
+    /// First offset that readers of committed records may not see while the log is safe up to `high_watermark`.
+    pub fn last_stable_offset(&self, high_watermark: i64) -> i64 {
+        let stable = self.appender().producers.last_stable_offset(high_watermark);
+        stable.max(self.log_start_offset())
+    }
+
+    /// Aborted transactions with records in `[from, to)`, by first offset.
+    pub fn aborted_between(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
+        self.appender().producers.aborted_between(from, to)
+    }
+
     fn check_sequence(&self, appender: &Appender, header: &BatchHeader) -> Result<Option<Appended>, AppendError> {
-        if !header.has_producer_id() {
+        if !header.has_producer_id() || header.is_control() {
             return Ok(None);
         }
         let Sequence::Duplicate { base_offset, timestamp } = appender.producers.check(header)? else {
@@ -391,6 +421,7 @@ impl Log {
             self.sync(now_ms)?;
         }
         if self.log_start.fetch_max(offset, Ordering::AcqRel) < offset {
+            self.appender().producers.forget_below(offset);
             self.store_checkpoint(self.durable_end_offset())?;
         }
         self.trim_local(offset)

@@ -1,17 +1,22 @@
-//! What a log knows of idempotent producers: their epoch and last five batches, to refuse gaps and recognise duplicates (KIP-98).
+//! What a log knows of idempotent and transactional producers: their epoch and last five batches, to refuse gaps and recognise duplicates,
+//! and their transactions (KIP-98, KIP-890).
 //!
-//! Snapshot file: `magic "MSPRD\0\0\1" | next offset i64 | count u32 | entries | crc32c u32`, an entry being `producer id i64 |
-//! epoch i16 | last timestamp i64 | batch count u8 | { base sequence i32 | last sequence i32 | base offset i64 | last offset i64 | timestamp i64 }*`,
-//! all big-endian.
+//! Snapshot file: `magic "MSPRD\0\0\2" | next offset i64 | count u32 | entries | aborted transactions | crc32c u32`, an entry being
+//! `producer id i64 | epoch i16 | last timestamp i64 | coordinator epoch i32 | first offset of the open transaction i64 or -1 | batch count u8 |
+//! { base sequence i32 | last sequence i32 | base offset i64 | last offset i64 | timestamp i64 }*`, all big-endian. Version 1 had no transactions.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use millstream_protocol::record::BatchHeader;
+use millstream_protocol::record::{BatchHeader, Marker, NO_SEQUENCE};
 
-use crate::AppendError;
+use crate::{
+    AppendError,
+    transactions::{AbortedTransaction, Transactions},
+};
 
-const MAGIC: [u8; 8] = *b"MSPRD\0\0\x01";
+const MAGIC: [u8; 8] = *b"MSPRD\0\0\x02";
+const MAGIC_V1: [u8; 8] = *b"MSPRD\0\0\x01";
 /// A producer may have this many requests in flight, so a retry can be at most this many batches old.
 const BATCHES_KEPT: usize = 5;
 
@@ -25,11 +30,24 @@ struct ProducedBatch {
 }
 
 /// The state of one producer on one log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerEntry {
     epoch: i16,
     last_timestamp: i64,
+    /// Of the last marker, -1 before any.
+    coordinator_epoch: i32,
     batches: VecDeque<ProducedBatch>,
+}
+
+impl Default for ProducerEntry {
+    fn default() -> Self {
+        Self {
+            epoch: -1,
+            last_timestamp: -1,
+            coordinator_epoch: -1,
+            batches: VecDeque::new(),
+        }
+    }
 }
 
 impl ProducerEntry {
@@ -47,6 +65,24 @@ impl ProducerEntry {
     pub fn last_timestamp(&self) -> i64 {
         self.last_timestamp
     }
+
+    /// Epoch of the coordinator that wrote its last marker, -1 if none is known.
+    pub fn coordinator_epoch(&self) -> i32 {
+        self.coordinator_epoch
+    }
+}
+
+/// That a transaction's coordinator knows of this partition, so that a first batch may be appended; void once a marker comes in between (KIP-890).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerificationGuard(u64);
+
+/// How a transactional batch may be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionState {
+    /// Its transaction is open on this log.
+    Open,
+    /// The coordinator has to say first that the partition belongs to the transaction.
+    Unverified(VerificationGuard),
 }
 
 /// What to do with a batch.
@@ -62,6 +98,10 @@ pub(crate) enum Sequence {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProducerStates {
     producers: BTreeMap<i64, ProducerEntry>,
+    transactions: Transactions,
+    /// Who is being verified. Not in snapshots.
+    guards: BTreeMap<i64, VerificationGuard>,
+    next_guard: u64,
 }
 
 impl ProducerStates {
@@ -70,7 +110,76 @@ impl ProducerStates {
         self.producers.iter().map(|(id, entry)| (*id, entry))
     }
 
-    /// Checks a batch against its producer's state, without changing it.
+    /// Where a producer's open transaction begins.
+    pub fn transaction_since(&self, producer_id: i64) -> Option<i64> {
+        self.transactions.open_since(producer_id)
+    }
+
+    pub(crate) fn last_stable_offset(&mut self, high_watermark: i64) -> i64 {
+        self.transactions.last_stable_offset(high_watermark)
+    }
+
+    pub(crate) fn aborted_between(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
+        self.transactions.aborted_between(from, to)
+    }
+
+    pub(crate) fn forget_below(&mut self, log_start_offset: i64) {
+        self.transactions.forget_below(log_start_offset);
+    }
+
+    /// Whether a producer's transaction is open here; if not, what its first batch needs.
+    pub(crate) fn transaction_state(&mut self, producer_id: i64) -> TransactionState {
+        if self.transactions.open_since(producer_id).is_some() {
+            return TransactionState::Open;
+        }
+        let next_guard = &mut self.next_guard;
+        TransactionState::Unverified(*self.guards.entry(producer_id).or_insert_with(|| {
+            *next_guard += 1;
+            VerificationGuard(*next_guard)
+        }))
+    }
+
+    /// Checks that a transactional batch continues an open transaction or was verified after the last marker.
+    pub(crate) fn check_transaction(&self, header: &BatchHeader, guard: Option<VerificationGuard>) -> Result<(), AppendError> {
+        let producer_id = header.producer_id;
+        match (self.transactions.open_since(producer_id), self.producers.get(&producer_id)) {
+            (Some(_), Some(entry)) if !header.is_control() && !header.is_transactional() => Err(AppendError::InvalidTransactionState {
+                producer_id,
+                epoch: entry.epoch,
+            }),
+            _ if !header.is_transactional() || header.is_control() => Ok(()),
+            // A newer epoch must not carry on an older one's transaction: its abort comes first.
+            (Some(_), Some(entry)) if header.producer_epoch == entry.epoch => Ok(()),
+            (None, _) if guard.is_some() && self.guards.get(&producer_id).copied() == guard => Ok(()),
+            _ => Err(AppendError::InvalidTransactionState {
+                producer_id,
+                epoch: header.producer_epoch,
+            }),
+        }
+    }
+
+    /// Checks a marker against its producer's state.
+    pub(crate) fn check_marker(&self, header: &BatchHeader, marker: Marker) -> Result<(), AppendError> {
+        let Some(entry) = self.producers.get(&header.producer_id) else {
+            return Ok(());
+        };
+        if header.producer_epoch < entry.epoch {
+            return Err(AppendError::FencedProducerEpoch {
+                producer_id: header.producer_id,
+                found: header.producer_epoch,
+                current: entry.epoch,
+            });
+        }
+        if marker.coordinator_epoch < entry.coordinator_epoch {
+            return Err(AppendError::FencedCoordinator {
+                found: marker.coordinator_epoch,
+                current: entry.coordinator_epoch,
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks a batch of records against its producer's state, without changing it.
     pub(crate) fn check(&self, header: &BatchHeader) -> Result<Sequence, AppendError> {
         let Some(entry) = self.producers.get(&header.producer_id) else {
             // The producer may be known to have expired, so any sequence starts it anew.
@@ -84,47 +193,34 @@ impl ProducerStates {
                 current: entry.epoch,
             });
         }
-        if header.is_control() {
+        if header.base_sequence == NO_SEQUENCE {
+            // The group coordinator's commits inside a producer's transaction carry none.
             return Ok(Sequence::Next);
         }
         let found = header.base_sequence;
-        if header.producer_epoch > entry.epoch {
-            return if found == 0 {
-                Ok(Sequence::Next)
-            } else {
-                Err(AppendError::OutOfOrderSequence {
-                    producer_id,
-                    found,
-                    expected: 0,
-                })
-            };
-        }
         let same = |batch: &&ProducedBatch| batch.base_sequence == found && batch.last_sequence == header.last_sequence();
-        if let Some(batch) = entry.batches.iter().find(same) {
+        if header.producer_epoch == entry.epoch
+            && let Some(batch) = entry.batches.iter().find(same)
+        {
             return Ok(Sequence::Duplicate {
                 base_offset: batch.base_offset,
                 timestamp: batch.timestamp,
             });
         }
-        match entry.batches.back() {
-            None => Ok(Sequence::Next),
-            Some(last) => {
-                let expected = last.last_sequence.wrapping_add(1) & i32::MAX;
-                if found == expected {
-                    Ok(Sequence::Next)
-                } else {
-                    Err(AppendError::OutOfOrderSequence {
-                        producer_id,
-                        found,
-                        expected,
-                    })
-                }
-            }
+        let last = entry.batches.back().filter(|_| header.producer_epoch == entry.epoch);
+        let expected = last.map_or(0, |last| last.last_sequence.wrapping_add(1) & i32::MAX);
+        if found == expected {
+            return Ok(Sequence::Next);
         }
+        Err(AppendError::OutOfOrderSequence {
+            producer_id,
+            found,
+            expected,
+        })
     }
 
-    /// Takes note of an appended batch; live and on replay.
-    pub(crate) fn apply(&mut self, header: &BatchHeader) {
+    /// Takes note of an appended batch; live and on replay. `marker` is what a control batch says.
+    pub(crate) fn apply(&mut self, header: &BatchHeader, marker: Option<Marker>) {
         if !header.has_producer_id() {
             return;
         }
@@ -135,23 +231,36 @@ impl ProducerStates {
         }
         entry.last_timestamp = header.max_timestamp;
         if header.is_control() {
+            if let Some(marker) = marker {
+                entry.coordinator_epoch = marker.coordinator_epoch;
+                self.transactions.ended(header.producer_id, header.base_offset, marker.commit);
+                self.guards.remove(&header.producer_id);
+            }
             return;
         }
-        if entry.batches.len() == BATCHES_KEPT {
-            entry.batches.pop_front();
+        if header.base_sequence != NO_SEQUENCE {
+            if entry.batches.len() == BATCHES_KEPT {
+                entry.batches.pop_front();
+            }
+            entry.batches.push_back(ProducedBatch {
+                base_sequence: header.base_sequence,
+                last_sequence: header.last_sequence(),
+                base_offset: header.base_offset,
+                last_offset: header.last_offset(),
+                timestamp: header.max_timestamp,
+            });
         }
-        entry.batches.push_back(ProducedBatch {
-            base_sequence: header.base_sequence,
-            last_sequence: header.last_sequence(),
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            timestamp: header.max_timestamp,
-        });
+        if header.is_transactional() {
+            self.guards.remove(&header.producer_id);
+            self.transactions.continued(header.producer_id, header.base_offset);
+        }
     }
 
-    /// Forgets producers that wrote nothing since `before_ms`.
+    /// Forgets producers that wrote nothing since `before_ms` and have no open transaction.
     pub(crate) fn expire(&mut self, before_ms: i64) {
-        self.producers.retain(|_, entry| entry.last_timestamp >= before_ms);
+        let transactions = &self.transactions;
+        self.producers
+            .retain(|id, entry| entry.last_timestamp >= before_ms || transactions.open_since(*id).is_some());
     }
 
     /// The snapshot of the state before `next_offset`.
@@ -164,6 +273,8 @@ impl ProducerStates {
             bytes.put_i64(*id);
             bytes.put_i16(entry.epoch);
             bytes.put_i64(entry.last_timestamp);
+            bytes.put_i32(entry.coordinator_epoch);
+            bytes.put_i64(self.transactions.open_since(*id).unwrap_or(-1));
             bytes.put_u8(entry.batches.len() as u8);
             for batch in &entry.batches {
                 bytes.put_i32(batch.base_sequence);
@@ -173,6 +284,7 @@ impl ProducerStates {
                 bytes.put_i64(batch.timestamp);
             }
         }
+        self.transactions.encode(&mut bytes);
         let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes) as u32;
         bytes.put_u32(crc);
         bytes.freeze()
@@ -184,19 +296,24 @@ impl ProducerStates {
         if crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, rest) as u32 != u32::from_be_bytes(*crc) {
             return None;
         }
-        rest = rest.strip_prefix(&MAGIC)?;
+        let has_transactions = rest.starts_with(&MAGIC);
+        rest = rest.strip_prefix(if has_transactions { &MAGIC } else { &MAGIC_V1 })?;
         if rest.try_get_i64().ok()? != next_offset {
             return None;
         }
-        let count = rest.try_get_u32().ok()?;
-        let mut producers = BTreeMap::new();
-        for _ in 0..count {
+        let mut states = Self::default();
+        let mut open = Vec::new();
+        for _ in 0..rest.try_get_u32().ok()? {
             let id = rest.try_get_i64().ok()?;
             let mut entry = ProducerEntry {
                 epoch: rest.try_get_i16().ok()?,
                 last_timestamp: rest.try_get_i64().ok()?,
-                batches: VecDeque::new(),
+                ..ProducerEntry::default()
             };
+            if has_transactions {
+                entry.coordinator_epoch = rest.try_get_i32().ok()?;
+                open.push((id, rest.try_get_i64().ok()?));
+            }
             for _ in 0..rest.try_get_u8().ok()? {
                 entry.batches.push_back(ProducedBatch {
                     base_sequence: rest.try_get_i32().ok()?,
@@ -206,9 +323,15 @@ impl ProducerStates {
                     timestamp: rest.try_get_i64().ok()?,
                 });
             }
-            producers.insert(id, entry);
+            states.producers.insert(id, entry);
         }
-        rest.is_empty().then_some(Self { producers })
+        if has_transactions {
+            states.transactions = Transactions::decode(&mut rest)?;
+        }
+        for (id, first_offset) in open.into_iter().filter(|(_, first_offset)| *first_offset >= 0) {
+            states.transactions.continued(id, first_offset);
+        }
+        rest.is_empty().then_some(states)
     }
 }
 
@@ -241,7 +364,7 @@ mod tests {
         for index in 0..6 {
             let header = batch(0, index * 2, 2, i64::from(index) * 10);
             assert_eq!(states.check(&header).unwrap(), Sequence::Next);
-            states.apply(&header);
+            states.apply(&header, None);
         }
         for index in 1..6 {
             let again = batch(0, index * 2, 2, 999);
@@ -262,7 +385,7 @@ mod tests {
     #[test]
     fn gaps_old_epochs_and_new_epochs_not_at_zero_are_refused() {
         let mut states = ProducerStates::default();
-        states.apply(&batch(3, 7, 1, 0));
+        states.apply(&batch(3, 7, 1, 0), None);
         assert!(matches!(
             states.check(&batch(3, 9, 1, 0)),
             Err(AppendError::OutOfOrderSequence { expected: 8, found: 9, .. })
@@ -281,15 +404,101 @@ mod tests {
     #[test]
     fn sequences_wrap_from_the_largest_to_zero() {
         let mut states = ProducerStates::default();
-        states.apply(&batch(0, i32::MAX, 1, 0));
+        states.apply(&batch(0, i32::MAX, 1, 0), None);
         assert_eq!(states.check(&batch(0, 0, 1, 1)).unwrap(), Sequence::Next);
+    }
+
+    fn transactional(epoch: i16, sequence: i32, base_offset: i64) -> BatchHeader {
+        let plain = batch(epoch, sequence, 1, base_offset);
+        BatchHeader {
+            attributes: plain.attributes | 1 << 4,
+            ..plain
+        }
+    }
+
+    fn marker(epoch: i16, base_offset: i64, commit: bool) -> (BatchHeader, Marker) {
+        let marker = Marker {
+            commit,
+            coordinator_epoch: 4,
+        };
+        let header = BatchHeader::parse(&marker.encode(9, epoch, 50).unwrap()).unwrap();
+        (BatchHeader { base_offset, ..header }, marker)
+    }
+
+    #[test]
+    fn a_transaction_begins_only_after_it_was_verified_and_no_marker_came_between() {
+        let mut states = ProducerStates::default();
+        let first = transactional(0, 0, 0);
+        let TransactionState::Unverified(guard) = states.transaction_state(9) else {
+            panic!("nothing is open")
+        };
+        assert!(states.check_transaction(&first, None).is_err());
+        assert!(states.check_transaction(&first, Some(guard)).is_ok());
+        let (header, end) = marker(1, 0, false);
+        states.apply(&header, Some(end));
+        assert!(
+            states.check_transaction(&first, Some(guard)).is_err(),
+            "the transaction was aborted meanwhile"
+        );
+        let TransactionState::Unverified(guard) = states.transaction_state(9) else {
+            panic!("nothing is open")
+        };
+        let first = transactional(1, 0, 1);
+        assert!(states.check_transaction(&first, Some(guard)).is_ok());
+        states.apply(&first, None);
+        assert_eq!(states.transaction_state(9), TransactionState::Open);
+        assert!(states.check_transaction(&transactional(1, 1, 2), None).is_ok());
+        assert!(states.check_transaction(&transactional(2, 0, 2), None).is_err(), "another epoch");
+        assert!(
+            states.check_transaction(&batch(1, 1, 1, 2), None).is_err(),
+            "outside its own transaction"
+        );
+    }
+
+    #[test]
+    fn markers_of_old_epochs_and_old_coordinators_are_fenced() {
+        let mut states = ProducerStates::default();
+        let (header, end) = marker(3, 0, true);
+        states.apply(&header, Some(end));
+        assert!(states.check_marker(&header, end).is_ok());
+        let older = Marker {
+            coordinator_epoch: 3,
+            ..end
+        };
+        assert!(matches!(
+            states.check_marker(&header, older),
+            Err(AppendError::FencedCoordinator { found: 3, current: 4 })
+        ));
+        let (header, end) = marker(2, 1, true);
+        assert!(matches!(
+            states.check_marker(&header, end),
+            Err(AppendError::FencedProducerEpoch { .. })
+        ));
+    }
+
+    #[test]
+    fn sequences_begin_at_zero_after_a_marker_with_a_new_epoch() {
+        let mut states = ProducerStates::default();
+        states.apply(&transactional(0, 0, 0), None);
+        let (header, end) = marker(1, 1, true);
+        states.apply(&header, Some(end));
+        assert!(matches!(
+            states.check(&transactional(1, 5, 2)),
+            Err(AppendError::OutOfOrderSequence { expected: 0, .. })
+        ));
+        assert_eq!(states.check(&transactional(1, 0, 2)).unwrap(), Sequence::Next);
     }
 
     #[test]
     fn snapshots_round_trip_and_damage_is_noticed() {
         let mut states = ProducerStates::default();
-        states.apply(&batch(3, 7, 1, 0));
-        states.apply(&batch(3, 8, 4, 1));
+        states.apply(&batch(3, 7, 1, 0), None);
+        let other = BatchHeader {
+            producer_id: 10,
+            ..transactional(0, 0, 0)
+        };
+        states.apply(&other, None);
+        states.apply(&batch(3, 8, 4, 1), None);
         let bytes = states.encode(5);
         assert_eq!(ProducerStates::decode(&bytes, 5), Some(states));
         assert_eq!(ProducerStates::decode(&bytes, 6), None);

@@ -28,12 +28,18 @@ pub struct LogRead {
     segment: Arc<Segment>,
     position: u64,
     len: usize,
+    next_offset: i64,
 }
 
 impl LogRead {
     /// Number of bytes.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// An offset at or above the end of the batches, and at or below what follows them.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
     }
 
     /// Whether there is nothing to read.
@@ -74,11 +80,12 @@ impl Log {
                 if header.base_offset >= up_to {
                     break;
                 }
-                let len = bounded_len(segment, position, &header, up_to, max_bytes, min_one)?;
+                let (len, next_offset) = bounded_len(segment, position, &header, up_to, max_bytes, min_one)?;
                 return Ok((len > 0).then(|| LogRead {
                     segment: Arc::clone(segment),
                     position,
                     len,
+                    next_offset,
                 }));
             }
         }
@@ -176,7 +183,7 @@ fn first_batch_reaching(segment: &Segment, offset: i64) -> Result<Option<(u64, B
     Ok(None)
 }
 
-/// Bytes from `position` to the last batch end within both limits.
+/// Bytes from `position` to the last batch end within both limits, and the offset after them.
 fn bounded_len(
     segment: &Segment,
     position: u64,
@@ -184,17 +191,18 @@ fn bounded_len(
     up_to: i64,
     max_bytes: usize,
     min_one: bool,
-) -> Result<usize, LogError> {
+) -> Result<(usize, i64), LogError> {
     let first_len = first.size();
     if first_len >= max_bytes {
-        return Ok(if min_one || first_len == max_bytes { first_len } else { 0 });
+        let len = if min_one || first_len == max_bytes { first_len } else { 0 };
+        return Ok((len, first.next_offset()));
     }
     let limit = position.saturating_add(max_bytes as u64);
     // The length first: the offset was published before it, so bytes of this length lie below an offset that is read now.
     let end = segment.len();
     let all_below = segment.next_offset() <= up_to;
     if all_below && end <= limit {
-        return Ok(usize::try_from(end - position).unwrap_or(max_bytes));
+        return Ok((usize::try_from(end - position).unwrap_or(max_bytes), segment.next_offset()));
     }
     // Start scanning at an indexed batch near the limit, if offsets don't end the range before it.
     let mut from = segment.batch_position_at_most(limit)?;
@@ -202,16 +210,19 @@ fn bounded_len(
         from = from.min(segment.position_before_offset(up_to - 1)?);
     }
     let mut end = position + first_len as u64;
+    let mut next_offset = first.next_offset();
     for item in segment.headers_from(from.max(position)) {
         let (batch_position, header) = item?;
         let batch_end = batch_position + header.size() as u64;
         if header.base_offset >= up_to || batch_end > limit {
             end = end.max(batch_position);
+            next_offset = next_offset.max(header.base_offset);
             break;
         }
         end = end.max(batch_end);
+        next_offset = next_offset.max(header.next_offset());
     }
-    Ok(usize::try_from(end - position).unwrap_or(max_bytes))
+    Ok((usize::try_from(end - position).unwrap_or(max_bytes), next_offset))
 }
 
 fn find_record(

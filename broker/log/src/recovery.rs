@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use millstream_protocol::record::{BatchHeader, verify_crc};
+use millstream_protocol::record::{BatchHeader, Marker, verify_crc};
 
 use crate::{
     Log, LogConfig, LogError, OpenMode,
@@ -246,12 +246,19 @@ impl Recovery<'_> {
         }
         for segment in segments.iter().filter(|segment| segment.next_offset() > from) {
             for item in segment.headers_from(segment.position_before_offset(from)?) {
-                let (_, header) = item?;
-                if header.base_offset >= from {
-                    producers.apply(&header);
+                let (position, header) = item?;
+                if header.base_offset < from {
+                    continue;
                 }
+                let marker = if header.is_control() {
+                    read_marker(segment, position, &header)?
+                } else {
+                    None
+                };
+                producers.apply(&header, marker);
             }
         }
+        producers.forget_below(self.checkpoint.log_start_offset);
         Ok(producers)
     }
 
@@ -274,6 +281,15 @@ impl Recovery<'_> {
         }
         Ok(())
     }
+}
+
+fn read_marker(segment: &Segment, position: u64, header: &BatchHeader) -> Result<Option<Marker>, LogError> {
+    let batch = segment.bytes(position, header.size())?;
+    Marker::parse(header, &batch).map_err(|error| LogError::Corrupt {
+        path: segment.path.clone(),
+        position,
+        reason: error.to_string(),
+    })
 }
 
 /// Reads and checks the batch at `position` through a large buffer. The inner error says what is wrong with the batch.

@@ -55,7 +55,7 @@ fn idempotent_batch(timestamps: &[i64], value_len: usize, producer: Option<(i64,
 }
 
 fn append(log: &Log, batch: &Bytes) -> Result<Appended, AppendError> {
-    log.append(&BatchHeader::parse(batch).unwrap(), batch, 0, NOW_MS)
+    log.append(&BatchHeader::parse(batch).unwrap(), batch, 0, NOW_MS, None)
 }
 
 /// Bodies (without the assigned fields) of all batches in the log.
@@ -442,7 +442,8 @@ fn leader_epochs_survive_a_crash_and_tell_who_wrote_an_offset() {
     let (_dir, log) = open(&disk, &LogConfig::default()).unwrap();
     for epoch in [0, 0, 3, 3, 7] {
         let batch = batch(&[NOW_MS], 10);
-        log.append(&BatchHeader::parse(&batch).unwrap(), &batch, epoch, NOW_MS).unwrap();
+        log.append(&BatchHeader::parse(&batch).unwrap(), &batch, epoch, NOW_MS, None)
+            .unwrap();
     }
     let starts: Vec<_> = log.epochs().iter().map(|entry| (entry.epoch, entry.start_offset)).collect();
     assert_eq!(starts, [(0, 0), (3, 2), (7, 4)]);

@@ -29,6 +29,7 @@ use crate::{
     partition::Partition,
     partitions::Partitions,
     plugins::{PluginService, PluginServiceError},
+    transactions::TransactionService,
     views::ViewCursors,
 };
 
@@ -124,6 +125,8 @@ pub struct Broker {
     pub metadata: Arc<MetadataService>,
     /// Consumer groups.
     pub groups: GroupService,
+    /// Transactions.
+    pub transactions: TransactionService,
     /// Plugins and chains.
     pub plugins: PluginService,
     /// Counters and gauges.
@@ -183,7 +186,8 @@ impl Broker {
                 .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         }
         let broker = Arc::new(Self {
-            groups: GroupService::new(&config, Arc::clone(&clock)),
+            groups: GroupService::new(&config, &*clock),
+            transactions: TransactionService::new(&config, &*clock),
             plugins: PluginService::new(transform),
             sessions: FetchSessions::new(config.size("max.incremental.fetch.session.cache.slots")),
             view_cursors: ViewCursors::default(),
@@ -200,6 +204,7 @@ impl Broker {
         });
         broker.plugins.load(&broker).await?;
         broker.groups.load(&broker);
+        broker.transactions.load(&broker);
         housekeeping::spawn(&broker);
         Ok(broker)
     }
@@ -281,6 +286,7 @@ impl Broker {
     /// Stops background work and closes all logs cleanly. Connections see their requests fail or end.
     pub async fn shutdown(self: &Arc<Self>) -> Result<(), LogError> {
         self.stopping.send_replace(true);
+        self.transactions.stop().await;
         self.groups.stop().await;
         let broker = Arc::clone(self);
         let close = move || {

@@ -50,18 +50,26 @@ pub const API_VERSIONS: &[ApiKey] = &[
     ApiKey::DeleteRecords,
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
+    ApiKey::AddPartitionsToTxn,
+    ApiKey::AddOffsetsToTxn,
+    ApiKey::EndTxn,
+    ApiKey::WriteTxnMarkers,
+    ApiKey::TxnOffsetCommit,
     ApiKey::DescribeConfigs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
     ApiKey::IncrementalAlterConfigs,
     ApiKey::OffsetDelete,
     ApiKey::DescribeCluster,
+    ApiKey::DescribeProducers,
+    ApiKey::DescribeTransactions,
+    ApiKey::ListTransactions,
     ApiKey::DescribeTopicPartitions,
 ];
 
 /// The versions of a key that are served and advertised; `None` for keys that are not served.
 ///
-/// Versions that promise what is not there yet are held back: Produce 12 stands for KIP-890, and OffsetCommit 10, OffsetFetch 10 and
+/// Versions that promise what is not there yet are held back: OffsetCommit 10, OffsetFetch 10 and
 /// InitProducerId 6 are unstable in Kafka 4.1.
 pub fn served_versions(key: ApiKey) -> Option<RangeInclusive<i16>> {
     if !API_VERSIONS.contains(&key) {
@@ -69,7 +77,6 @@ pub fn served_versions(key: ApiKey) -> Option<RangeInclusive<i16>> {
     }
     let all = advertised_versions(key);
     let max = match key {
-        ApiKey::Produce => 11,
         ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
         ApiKey::InitProducerId => 5,
         _ => *all.end(),
@@ -145,6 +152,14 @@ fn route(key: ApiKey, incoming: Incoming) -> BoxFuture<Answer> {
         ApiKey::DeleteRecords => now(incoming, delete_records::handle),
         ApiKey::InitProducerId => now(incoming, init_producer_id::handle),
         ApiKey::OffsetForLeaderEpoch => now(incoming, offset_for_leader_epoch::handle),
+        ApiKey::AddPartitionsToTxn => now(incoming, add_partitions_to_txn::handle),
+        ApiKey::AddOffsetsToTxn => now(incoming, add_offsets_to_txn::handle),
+        ApiKey::EndTxn => now(incoming, end_txn::handle),
+        ApiKey::WriteTxnMarkers => now(incoming, write_txn_markers::handle),
+        ApiKey::TxnOffsetCommit => now(incoming, txn_offset_commit::handle),
+        ApiKey::DescribeProducers => now(incoming, describe_producers::handle),
+        ApiKey::DescribeTransactions => now(incoming, describe_transactions::handle),
+        ApiKey::ListTransactions => now(incoming, list_transactions::handle),
         ApiKey::DescribeConfigs => now(incoming, describe_configs::handle),
         ApiKey::CreatePartitions => now(incoming, create_partitions::handle),
         ApiKey::DeleteGroups => now(incoming, delete_groups::handle),

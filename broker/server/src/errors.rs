@@ -22,6 +22,8 @@ pub(crate) fn append_error_code(error: &AppendError) -> ErrorCode {
         AppendError::Batch(error) => batch_error_code(error),
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::FencedProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
+        AppendError::FencedCoordinator { .. } => ErrorCode::TransactionCoordinatorFenced,
         AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
     }
 }

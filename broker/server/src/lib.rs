@@ -18,8 +18,10 @@ pub mod broker;
 pub mod clock;
 pub mod config;
 mod context;
+mod coordination;
 mod dispatch;
 mod errors;
+mod features;
 mod fetch_sessions;
 pub mod groups;
 mod handlers;
@@ -31,6 +33,7 @@ pub mod partition;
 mod partitions;
 pub mod plugins;
 mod produce_chain;
+pub mod transactions;
 mod validation;
 mod views;
 

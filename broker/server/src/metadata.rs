@@ -153,7 +153,7 @@ impl MetadataService {
             return Ok(reply);
         }
         let batch = encode_batch(&records, now_ms, self.log.log_end_offset())?;
-        self.log.append(&BatchHeader::parse(&batch)?, &batch, 0, now_ms)?;
+        self.log.append(&BatchHeader::parse(&batch)?, &batch, 0, now_ms, None)?;
         self.log.sync(now_ms)?;
         let mut next = (*image).clone();
         for record in &records {

@@ -11,7 +11,7 @@ use std::sync::{
 use bytes::Bytes;
 use millstream_core::metadata::configs::{Durability, TimestampType as ConfiguredTimestampType, TopicConfig};
 use millstream_log::{
-    AppendError, Appended, Log, LogConfig, LogDir, LogError, LogObserver,
+    AppendError, Appended, Log, LogConfig, LogDir, LogError, LogObserver, VerificationGuard,
     remote::{EpochEntry, SealedSegment, TierConfig, TieredSource, TopicIdPartition},
 };
 use millstream_protocol::record::{BatchHeader, TimestampType};
@@ -30,6 +30,22 @@ pub struct Progress {
     pub high_watermark: i64,
     /// The log directory is offline or the partition was deleted; nothing more will come.
     pub closed: bool,
+}
+
+/// What a reader wants to see of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Everything below the high watermark.
+    Uncommitted,
+    /// Everything below the last stable offset; the reader leaves out what was aborted.
+    Committed,
+}
+
+impl Isolation {
+    /// The isolation of a request: 1 is read_committed.
+    pub fn from_wire(level: i8) -> Self {
+        if level == 1 { Self::Committed } else { Self::Uncommitted }
+    }
 }
 
 /// A partition that this broker leads.
@@ -109,9 +125,29 @@ impl Partition {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// Appends one validated batch and sees to its durability. Does not wait.
-    pub fn append(&self, header: &BatchHeader, batch: &Bytes, now_ms: i64) -> Result<Appended, AppendError> {
-        let appended = self.log.append(header, batch, self.leader_epoch(), now_ms)?;
+    /// First offset that readers of committed records may not see.
+    pub fn last_stable_offset(&self) -> i64 {
+        self.log.last_stable_offset(self.high_watermark())
+    }
+
+    /// First offset that readers with this isolation may not see.
+    pub fn readable_end(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::Uncommitted => self.high_watermark(),
+            Isolation::Committed => self.last_stable_offset(),
+        }
+    }
+
+    /// Appends one validated batch and sees to its durability. Does not wait. The first batch of a transaction needs the guard of
+    /// [`Log::transaction_state`].
+    pub fn append(
+        &self,
+        header: &BatchHeader,
+        batch: &Bytes,
+        now_ms: i64,
+        guard: Option<VerificationGuard>,
+    ) -> Result<Appended, AppendError> {
+        let appended = self.log.append(header, batch, self.leader_epoch(), now_ms, guard)?;
         match self.topic_config().durability {
             Durability::Fsync => self.dir.request_sync(&self.log),
             Durability::PageCache => {
@@ -233,7 +269,7 @@ impl TieredSource for Partition {
     }
 
     fn stable_offset(&self) -> i64 {
-        self.high_watermark()
+        self.last_stable_offset()
     }
 
     fn sealed_segments(&self) -> Vec<SealedSegment> {

@@ -166,7 +166,7 @@ fn append_built(broker: &Broker, partition: &Partition, builder: BatchBuilder) -
     let batch = builder.build().map_err(|error| error.to_string())?;
     let header = BatchHeader::parse(&batch).map_err(|error| error.to_string())?;
     let appended = partition
-        .append(&header, &batch, broker.clock.wall_ms())
+        .append(&header, &batch, broker.clock.wall_ms(), None)
         .map_err(|error| error.to_string())?;
     Ok(appended.log_end_offset)
 }

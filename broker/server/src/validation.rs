@@ -149,11 +149,8 @@ fn check_header(header: &BatchHeader) -> Result<(), Refused> {
     if header.has_delete_horizon() {
         return Err(Refused::invalid("clients cannot set a delete horizon"));
     }
-    if header.is_transactional() {
-        return Err(Refused::new(
-            ErrorCode::InvalidTxnState,
-            "a transactional batch needs a transactional id",
-        ));
+    if header.is_transactional() && !header.has_producer_id() {
+        return Err(Refused::invalid("a transactional batch needs a producer id"));
     }
     if header.producer_id < -1 || header.has_producer_id() && (header.base_sequence < 0 || header.producer_epoch < 0) {
         let (id, epoch, sequence) = (header.producer_id, header.producer_epoch, header.base_sequence);
@@ -287,7 +284,7 @@ mod tests {
         );
         assert_eq!(
             refused(&with_header(|header| header.attributes |= 1 << 4)),
-            ErrorCode::InvalidTxnState
+            ErrorCode::InvalidRecord
         );
         assert_eq!(refused(&with_header(|header| header.producer_id = 5)), ErrorCode::InvalidRecord);
         assert_eq!(

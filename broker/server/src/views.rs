@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::{
     broker::{Broker, Named},
     errors::{log_error_code, remote_error_code},
-    partition::Partition,
+    partition::{Isolation, Partition},
     validation::{off_turn, section_budget_bytes},
 };
 
@@ -75,23 +75,35 @@ impl Default for ViewCursors {
     }
 }
 
-/// Reads a view from `offset`. Empty when nothing survived within the budget.
+/// From where, how much and how long to read.
+pub(crate) struct ReadWish {
+    pub offset: i64,
+    pub isolation: Isolation,
+    pub max_bytes: usize,
+    pub deadline: Instant,
+}
+
+/// Batches, and the offset up to which was read.
+pub(crate) struct ScannedRecords {
+    pub records: Records,
+    pub next_offset: i64,
+}
+
+/// Reads a view from an offset. Empty when nothing survived within the budget.
 pub(crate) async fn read(
     broker: &Arc<Broker>,
     image: &ClusterImage,
     named: &Named,
     partition: &Arc<Partition>,
-    offset: i64,
-    max_bytes: usize,
-    deadline: Instant,
-) -> Result<Records, ErrorCode> {
+    wish: &ReadWish,
+) -> Result<ScannedRecords, ErrorCode> {
     let chain = broker.plugins.view_chain(image, named.name()).map_err(|missing| {
         tracing::error!(view = named.name(), %missing, "the view cannot be served");
         ErrorCode::KafkaStorageError
     })?;
     let log = partition.log();
     // A consumer's committed offset may lie below a log start that moved on; for a view it means the start.
-    let offset = offset.max(log.log_start_offset());
+    let offset = wish.offset.max(log.log_start_offset());
     if offset > log.log_end_offset() {
         return Err(ErrorCode::OffsetOutOfRange);
     }
@@ -101,31 +113,27 @@ pub(crate) async fn read(
         view_id: named.id(),
         chain: Some(chain),
         partition,
+        end: partition.readable_end(wish.isolation),
         offset,
-        max_bytes,
+        max_bytes: wish.max_bytes,
         scan_bytes,
-        deadline: deadline.min(Instant::now() + scan_time),
+        deadline: wish.deadline.min(Instant::now() + scan_time),
     };
     scan.run().await
 }
 
 /// Reads a topic past batches that lost all their records to a plugin, which not every client can be shown, and past cold offsets.
-pub(crate) async fn read_topic(
-    broker: &Arc<Broker>,
-    partition: &Arc<Partition>,
-    offset: i64,
-    max_bytes: usize,
-    deadline: Instant,
-) -> Result<Records, ErrorCode> {
+pub(crate) async fn read_topic(broker: &Arc<Broker>, partition: &Arc<Partition>, wish: &ReadWish) -> Result<ScannedRecords, ErrorCode> {
     let scan = Scan {
         broker,
         view_id: Uuid::nil(),
         chain: None,
         partition,
-        offset,
-        max_bytes,
-        scan_bytes: SCAN_BYTES_MAX.max(max_bytes),
-        deadline,
+        end: partition.readable_end(wish.isolation),
+        offset: wish.offset,
+        max_bytes: wish.max_bytes,
+        scan_bytes: SCAN_BYTES_MAX.max(wish.max_bytes),
+        deadline: wish.deadline,
     };
     scan.run().await
 }
@@ -152,6 +160,8 @@ struct Scan<'a> {
     /// `None` for a topic whose batches without records are left out.
     chain: Option<Arc<Chain>>,
     partition: &'a Arc<Partition>,
+    /// First offset that may not be read.
+    end: i64,
     offset: i64,
     max_bytes: usize,
     scan_bytes: usize,
@@ -159,24 +169,27 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    async fn run(self) -> Result<Records, ErrorCode> {
+    async fn run(self) -> Result<ScannedRecords, ErrorCode> {
         let cursors = &self.broker.view_cursors;
         let cursor_key = self.key(self.offset);
         let mut next = cursors.scanned.get(&cursor_key).unwrap_or(self.offset);
         let mut records = Records::empty();
         let mut scanned_bytes = 0;
-        while records.len() < self.max_bytes && scanned_bytes < self.scan_bytes && next < self.partition.high_watermark() {
+        while records.len() < self.max_bytes && scanned_bytes < self.scan_bytes && next < self.end {
             let Some(bytes) = self.read_source(next).await? else { break };
             for item in bytes.into_iter().flat_map(split_batches) {
                 let (header, batch) = item.map_err(|_| ErrorCode::CorruptMessage)?;
                 if header.last_offset() < next {
                     continue;
                 }
+                if header.base_offset >= self.end {
+                    break;
+                }
                 scanned_bytes += batch.len();
                 let filtered = match self.filter(&header, batch).await {
                     Ok(filtered) => filtered,
                     // What was found so far is good; the error comes with the next fetch.
-                    Err(_) if !records.is_empty() => return Ok(self.finish(records, scanned_bytes)),
+                    Err(_) if !records.is_empty() => return Ok(self.finish(records, next, scanned_bytes)),
                     Err(error) => return Err(error),
                 };
                 next = header.next_offset();
@@ -195,14 +208,14 @@ impl Scan<'_> {
         if records.is_empty() && next > self.offset {
             cursors.scanned.insert(cursor_key, next);
         }
-        Ok(self.finish(records, scanned_bytes))
+        Ok(self.finish(records, next, scanned_bytes))
     }
 
-    fn finish(&self, records: Records, scanned_bytes: usize) -> Records {
+    fn finish(&self, records: Records, next_offset: i64, scanned_bytes: usize) -> ScannedRecords {
         if let Some(view) = self.chain.as_ref().and_then(|chain| chain.view.as_ref()) {
             self.broker.metrics.view_scanned(view, scanned_bytes as u64, records.len() as u64);
         }
-        records
+        ScannedRecords { records, next_offset }
     }
 
     /// Batches of the source from `offset`; `None` at its end or when the tier is not quick enough.
@@ -210,7 +223,7 @@ impl Scan<'_> {
         let log = self.partition.log();
         if offset >= log.local_start_offset() {
             let read = log
-                .read(offset, self.partition.high_watermark(), READ_BYTES, true)
+                .read(offset, self.end, READ_BYTES, true)
                 .and_then(|read| read.map(|read| read.bytes()).transpose());
             match read {
                 Ok(bytes) => return Ok(bytes.map(|bytes| vec![bytes])),

@@ -100,7 +100,7 @@ impl Groups {
         let mut answers: Vec<(Token, GroupAnswer)> = replies.into_iter().map(parked).chain(immediate).collect();
         if !records.is_empty() {
             let (header, batch) = batches::of_group(&records, now_ms)?;
-            if self.log.append(&header, &batch, 0, now_ms).is_err() {
+            if self.log.append(&header, &batch, 0, now_ms, None).is_err() {
                 answers.extend(self.coordinator.unload(ErrorCode::NotCoordinator).into_iter().map(parked));
                 answers.extend(self.waiting.drain(..).map(|(_, token, answer)| (token, answer)));
                 let lost = answers.into_iter().map(|(token, _)| (0, token, GroupAnswer::Lost)).collect();

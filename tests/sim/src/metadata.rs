@@ -72,7 +72,7 @@ impl Metadata {
 
     fn append(&self, records: &[MetadataRecord], now_ms: i64) -> Result<()> {
         let (header, batch) = batches::of_metadata(records, now_ms)?;
-        self.log.append(&header, &batch, 0, now_ms)?;
+        self.log.append(&header, &batch, 0, now_ms, None)?;
         Ok(())
     }
 

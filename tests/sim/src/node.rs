@@ -265,7 +265,7 @@ impl Process {
         now_ms: i64,
     ) -> Option<Result<(), AppendError>> {
         let (log, leader_epoch) = self.partitions.get(&partition)?;
-        let appended = match log.append(header, batch, *leader_epoch, now_ms) {
+        let appended = match log.append(header, batch, *leader_epoch, now_ms, None) {
             Ok(appended) => appended,
             Err(error) => return Some(Err(error)),
         };

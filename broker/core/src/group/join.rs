@@ -4,9 +4,10 @@ use bytes::Bytes;
 use millstream_protocol::error_code::ErrorCode;
 
 use super::{
-    GroupConfig, GroupRecord, GroupState, JoinGroupRequest, JoinGroupResponse, RECORD_STRING_BYTES_MAX, Token,
+    GroupConfig, GroupRecord, GroupState, JoinGroupRequest, JoinGroupResponse, Token,
     state::{ClassicGroup, Member, Turn},
 };
+use crate::records::RECORD_STRING_BYTES_MAX;
 
 /// Bytes of a client id or instance id that go into a member id; longer ones are cut.
 const MEMBER_ID_PREFIX_BYTES_MAX: usize = 1_024;

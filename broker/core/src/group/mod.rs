@@ -76,7 +76,7 @@ pub use coordinator::GroupCoordinator;
 pub use group_state::GroupState;
 pub use hard_state::HardState;
 pub use messages::*;
-pub use records::{CommittedOffset, GroupMetadata, GroupRecord, MemberMetadata, RecordDecodeError};
+pub use records::{CommittedOffset, GroupMetadata, GroupRecord, MemberMetadata};
 
 /// Name of a parked request, chosen by the shell and unique among its parked requests.
 pub type Token = u64;
@@ -121,9 +121,6 @@ impl<R> Decision<R> {
         }
     }
 }
-
-/// The longest string that Kafka's record formats can hold, in bytes.
-pub(crate) const RECORD_STRING_BYTES_MAX: usize = i16::MAX as usize;
 
 /// The partition of `__consumer_offsets` that coordinates a group: Java's `String.hashCode`, made positive, modulo `partitions`.
 ///

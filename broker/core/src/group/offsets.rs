@@ -4,8 +4,9 @@ use millstream_protocol::error_code::ErrorCode;
 
 use super::{
     CommittedOffset, Decision, FetchedOffset, GroupCoordinator, GroupRecord, GroupState, OffsetCommitPartition, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetFetchResponse, PartitionOutcomes, RECORD_STRING_BYTES_MAX,
+    OffsetFetchRequest, OffsetFetchResponse, PartitionOutcomes,
 };
+use crate::records::RECORD_STRING_BYTES_MAX;
 
 impl GroupCoordinator {
     /// OffsetCommit. The records go to the log outside a transaction.

@@ -14,9 +14,8 @@
 //! of groups and decode as `None`.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use thiserror::Error;
 
-use super::RECORD_STRING_BYTES_MAX;
+use crate::records::{Reader, RecordDecodeError, length_i32, put_bytes, put_nullable_string, put_string};
 
 const KEY_VERSION_OFFSET: i16 = 1;
 const KEY_VERSION_GROUP: i16 = 2;
@@ -102,26 +101,6 @@ pub struct CommittedOffset {
     pub expire_timestamp_ms: Option<i64>,
 }
 
-/// A record that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum RecordDecodeError {
-    /// The bytes end inside a field.
-    #[error("record ends inside a field")]
-    Truncated,
-    /// A length is negative where that means nothing, or longer than what follows.
-    #[error("length {0} does not fit the record")]
-    BadLength(i64),
-    /// A varint has more than 5 bytes.
-    #[error("varint is too long")]
-    BadVarint,
-    /// A string is not UTF-8.
-    #[error("string is not valid UTF-8")]
-    BadUtf8,
-    /// The value's version is unknown.
-    #[error("unknown value version {0}")]
-    UnknownVersion(i16),
-}
-
 impl GroupRecord {
     /// The record's key.
     pub fn encode_key(&self) -> Bytes {
@@ -156,10 +135,7 @@ impl GroupRecord {
 
     /// Reads a record; `Ok(None)` if its key belongs to something else (a newer kind of group).
     pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordDecodeError> {
-        let mut key = Reader {
-            rest: key,
-            flexible: false,
-        };
+        let mut key = Reader::new(key);
         match key.i16()? {
             0 | KEY_VERSION_OFFSET => Ok(Some(Self::Offset {
                 group_id: key.string()?,
@@ -200,7 +176,7 @@ impl CommittedOffset {
     }
 
     pub(super) fn decode(value: &[u8]) -> Result<Self, RecordDecodeError> {
-        let (version, mut reader) = Reader::of_value(value)?;
+        let (version, mut reader) = Reader::of_value(value, 0..=VALUE_VERSION_FLEXIBLE, VALUE_VERSION_FLEXIBLE)?;
         Ok(Self {
             offset: reader.i64()?,
             leader_epoch: if version >= 3 { reader.i32()? } else { -1 },
@@ -239,7 +215,7 @@ impl GroupMetadata {
     }
 
     pub(super) fn decode(value: &[u8]) -> Result<Self, RecordDecodeError> {
-        let (version, mut reader) = Reader::of_value(value)?;
+        let (version, mut reader) = Reader::of_value(value, 0..=VALUE_VERSION_FLEXIBLE, VALUE_VERSION_FLEXIBLE)?;
         let mut metadata = Self {
             protocol_type: reader.string()?,
             generation: reader.i32()?,
@@ -268,148 +244,5 @@ impl GroupMetadata {
             reader.skip_tagged_fields()?;
         }
         Ok(metadata)
-    }
-}
-
-fn length_i32(length: usize) -> i32 {
-    // Requests and `group_record_bytes_max` bound every length far below this.
-    i32::try_from(length).unwrap_or_else(|_| panic!("length {length} does not fit a record"))
-}
-
-fn put_string(out: &mut BytesMut, text: &str) {
-    assert!(
-        text.len() <= RECORD_STRING_BYTES_MAX,
-        "string of {} bytes reached the record encoder",
-        text.len()
-    );
-    out.put_i16(i16::try_from(text.len()).unwrap_or(i16::MAX));
-    out.put_slice(text.as_bytes());
-}
-
-fn put_nullable_string(out: &mut BytesMut, text: Option<&str>) {
-    match text {
-        Some(text) => put_string(out, text),
-        None => out.put_i16(-1),
-    }
-}
-
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
-    out.put_i32(length_i32(bytes.len()));
-    out.put_slice(bytes);
-}
-
-/// Takes fields from the front of a byte slice; every length is checked against what is left.
-pub(super) struct Reader<'a> {
-    rest: &'a [u8],
-    flexible: bool,
-}
-
-impl<'a> Reader<'a> {
-    /// A reader of fixed-length fields.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            rest: bytes,
-            flexible: false,
-        }
-    }
-
-    fn of_value(value: &'a [u8]) -> Result<(i16, Self), RecordDecodeError> {
-        let mut reader = Self::new(value);
-        let version = reader.i16()?;
-        if !(0..=VALUE_VERSION_FLEXIBLE).contains(&version) {
-            return Err(RecordDecodeError::UnknownVersion(version));
-        }
-        reader.flexible = version >= VALUE_VERSION_FLEXIBLE;
-        Ok((version, reader))
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8], RecordDecodeError> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(RecordDecodeError::Truncated)?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordDecodeError> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(RecordDecodeError::Truncated)?;
-        self.rest = rest;
-        Ok(*taken)
-    }
-
-    /// An `i16`.
-    pub fn i16(&mut self) -> Result<i16, RecordDecodeError> {
-        self.array().map(i16::from_be_bytes)
-    }
-
-    /// An `i32`.
-    pub fn i32(&mut self) -> Result<i32, RecordDecodeError> {
-        self.array().map(i32::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Result<i64, RecordDecodeError> {
-        self.array().map(i64::from_be_bytes)
-    }
-
-    fn unsigned_varint(&mut self) -> Result<u32, RecordDecodeError> {
-        let mut value = 0_u32;
-        for shift in [0, 7, 14, 21, 28] {
-            let [byte] = self.array()?;
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(RecordDecodeError::BadVarint)
-    }
-
-    /// A length in the form of the version: `None` is null.
-    fn length(&mut self, fixed: impl FnOnce(&mut Self) -> Result<i32, RecordDecodeError>) -> Result<Option<usize>, RecordDecodeError> {
-        if self.flexible {
-            return Ok(self.unsigned_varint()?.checked_sub(1).map(|length| length as usize));
-        }
-        match fixed(self)? {
-            -1 => Ok(None),
-            length => Ok(Some(
-                usize::try_from(length).map_err(|_| RecordDecodeError::BadLength(length.into()))?,
-            )),
-        }
-    }
-
-    fn nullable_string(&mut self) -> Result<Option<String>, RecordDecodeError> {
-        let Some(length) = self.length(|reader| reader.i16().map(i32::from))? else {
-            return Ok(None);
-        };
-        let text = str::from_utf8(self.take(length)?).map_err(|_| RecordDecodeError::BadUtf8)?;
-        // Nothing longer could be written again.
-        if length > RECORD_STRING_BYTES_MAX {
-            return Err(RecordDecodeError::BadLength(i64::try_from(length).unwrap_or(i64::MAX)));
-        }
-        Ok(Some(text.to_owned()))
-    }
-
-    /// A string that is not null.
-    pub fn string(&mut self) -> Result<String, RecordDecodeError> {
-        self.nullable_string()?.ok_or(RecordDecodeError::BadLength(-1))
-    }
-
-    fn bytes(&mut self) -> Result<Bytes, RecordDecodeError> {
-        let length = self.length(Self::i32)?.ok_or(RecordDecodeError::BadLength(-1))?;
-        self.take(length).map(Bytes::copy_from_slice)
-    }
-
-    /// The number of elements that follow.
-    pub fn array_length(&mut self) -> Result<usize, RecordDecodeError> {
-        self.length(Self::i32)?.ok_or(RecordDecodeError::BadLength(-1))
-    }
-
-    fn skip_tagged_fields(&mut self) -> Result<(), RecordDecodeError> {
-        if !self.flexible {
-            return Ok(());
-        }
-        for _ in 0..self.unsigned_varint()? {
-            self.unsigned_varint()?;
-            let length = self.unsigned_varint()?;
-            self.take(length as usize)?;
-        }
-        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::records::*;
+use crate::RecordDecodeError;
 
 fn sample_group() -> GroupMetadata {
     GroupMetadata {

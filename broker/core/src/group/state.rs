@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use millstream_protocol::error_code::ErrorCode;
 
+use crate::records::Reader;
+
 use super::{
     Decision, GroupConfig, GroupMetadata, GroupState, JoinGroupMember, JoinGroupResponse, MemberMetadata, ParkedResponse, Reply,
     SyncGroupResponse, Token,
-    records::Reader,
     timers::{TimerKey, Timers},
 };
 

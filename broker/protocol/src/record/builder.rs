@@ -58,6 +58,12 @@ impl BatchBuilder {
         self
     }
 
+    /// Makes it a batch of its producer's transaction.
+    pub fn transactional(mut self) -> Self {
+        self.header.attributes |= 1 << 4;
+        self
+    }
+
     /// Appends a record at the next offset.
     pub fn push(&mut self, record: &NewRecord<'_>) {
         if self.header.record_count == 0 {
@@ -167,25 +173,13 @@ fn write_header(batch: &mut BytesMut, header: &BatchHeader) {
     }
 }
 
-/// A control batch: one record whose key is `version 0, kind` (0 abort, 1 commit) and whose value is `version 0, coordinator epoch` (KIP-98).
-pub fn control_batch(
-    producer_id: i64,
-    producer_epoch: i16,
-    commit: bool,
-    coordinator_epoch: i32,
-    timestamp: i64,
-) -> Result<Bytes, CompressionError> {
-    let mut builder = BatchBuilder::new(Compression::None).idempotent(producer_id, producer_epoch, NO_SEQUENCE);
-    builder.header.attributes |= (1 << 4) | (1 << 5);
-    let mut value = [0; 6];
-    value[2..].copy_from_slice(&coordinator_epoch.to_be_bytes());
-    builder.push(&NewRecord {
-        timestamp,
-        key: Some(&[0, 0, 0, u8::from(commit)]),
-        value: Some(&value),
-        headers: Vec::new(),
-    });
-    builder.build()
+/// A builder for the control batch of a producer's transaction.
+pub(super) fn transactional_control(producer_id: i64, producer_epoch: i16) -> BatchBuilder {
+    let mut builder = BatchBuilder::new(Compression::None)
+        .idempotent(producer_id, producer_epoch, NO_SEQUENCE)
+        .transactional();
+    builder.header.attributes |= 1 << 5;
+    builder
 }
 
 #[cfg(test)]

@@ -23,14 +23,16 @@
 
 mod builder;
 mod header;
+mod marker;
 mod reader;
 mod varint;
 
-pub use builder::{BatchBuilder, NewRecord, control_batch, rebuild};
+pub use builder::{BatchBuilder, NewRecord, rebuild};
 pub use header::{
     BATCH_LENGTH_OVERHEAD, BatchHeader, NO_PRODUCER_ID, NO_SEQUENCE, TimestampType, assign_offsets, batch_len, set_append_time,
     split_batches, verify_crc,
 };
+pub use marker::Marker;
 pub use reader::{Header, HeaderIter, Record, RecordIter};
 pub use varint::{read_varint, read_varlong, write_varint, write_varlong};
 

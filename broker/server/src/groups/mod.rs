@@ -1,44 +1,38 @@
 //! Consumer groups: the shell around [`GroupCoordinator`](millstream_core::group::GroupCoordinator), one task per partition of `__consumer_offsets`.
 //!
 //! ```text
-//! GroupService   which partition coordinates a group; creates the topic and starts shards on first use
-//! shard          the task that owns a coordinator: a command, append, apply, answer once durable
+//! GroupService   which partition coordinates a group
+//! core           the coordinator as the shard sees it, and the requests that it has parked
 //! outcomes       answers about partitions that do not all exist
-//! outbox         answers that wait for the high watermark, in order
-//! storage        group records to batches and back
-//! time           the coordinator's milliseconds, tied to tokio's timers
 //! ```
-//! A shard whose log fails ends and thereby refuses what it still held with NOT_COORDINATOR, which makes clients look for the coordinator
-//! again; the next request starts a new shard, which loads from the log. So memory is never ahead of the log for longer than one
-//! request.
 
-mod outbox;
+mod core;
 pub(crate) mod outcomes;
-mod shard;
-mod storage;
-mod time;
 
 #[cfg(test)]
 mod shard_tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use millstream_core::{
     group::{
-        Decision, GroupConfig, GroupDescription, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-        LeaveGroupResponse, ListedGroup, OffsetCommitRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse,
-        PartitionOutcomes, SyncGroupRequest, SyncGroupResponse, partition_for,
+        Decision, GroupConfig, GroupCoordinator, GroupDescription, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
+        LeaveGroupRequest, LeaveGroupResponse, ListedGroup, OffsetCommitRequest, OffsetDeleteResponse, OffsetFetchRequest,
+        OffsetFetchResponse, PartitionOutcomes, SyncGroupRequest, SyncGroupResponse,
     },
     metadata::names::CONSUMER_OFFSETS,
 };
-use millstream_protocol::ErrorCode;
-use tokio::{sync::watch, task::JoinHandle};
+use millstream_protocol::{ErrorCode, record::Marker};
 
-use self::{shard::ShardHandle, time::GroupTime};
-use crate::{broker::Broker, clock::Clock, config::BrokerConfig, partition::Partition};
+pub(crate) use self::core::GroupShard;
+use self::core::Parked;
+use crate::{
+    broker::Broker,
+    clock::Clock,
+    config::BrokerConfig,
+    coordination::{Producer, Shards, sending},
+    partition::Partition,
+};
 
 /// Groups of one request that are asked about at the same time.
 pub(crate) const GROUPS_AT_ONCE: usize = 64;
@@ -46,51 +40,30 @@ pub(crate) const GROUPS_AT_ONCE: usize = 64;
 /// All groups of which this broker is the coordinator.
 pub struct GroupService {
     config: GroupConfig,
-    time: GroupTime,
-    /// By partition of `__consumer_offsets`.
-    shards: Mutex<BTreeMap<i32, Running>>,
-    stopping: watch::Sender<bool>,
-}
-
-/// A shard that was started; it may have ended since.
-struct Running {
-    handle: ShardHandle,
-    task: JoinHandle<()>,
+    shards: Shards<GroupCoordinator, Parked>,
 }
 
 impl GroupService {
     /// A service without groups.
-    pub fn new(config: &BrokerConfig, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(config: &BrokerConfig, clock: &dyn Clock) -> Self {
         Self {
             config: group_config(config),
-            time: GroupTime::start(&*clock),
-            shards: Mutex::default(),
-            stopping: watch::Sender::new(false),
+            shards: Shards::new(CONSUMER_OFFSETS, clock),
         }
     }
 
     /// Starts to load the groups that the log knows. Requests that come before that is done wait for it.
     pub fn load(&self, broker: &Arc<Broker>) {
-        let partitions = offsets_partitions(broker);
-        for (number, partition) in partitions {
-            if let Err(error) = self.shard(number, partition) {
-                tracing::warn!(partition = number, ?error, "groups are not loaded");
+        for partition in self.shards.partitions(broker) {
+            if let Err(error) = self.shard(&partition) {
+                tracing::warn!(partition = partition.id.partition, ?error, "groups are not loaded");
             }
         }
     }
 
     /// Ends all shards: what is parked is answered, and new requests are refused.
     pub async fn stop(&self) {
-        let shards = {
-            let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-            self.stopping.send_replace(true);
-            std::mem::take(&mut *shards)
-        };
-        for running in shards.into_values() {
-            if let Err(error) = running.task.await {
-                tracing::error!(%error, "a group shard did not end well");
-            }
-        }
+        self.shards.stop().await;
     }
 
     /// Makes sure that the group has a coordinator, and that it is this broker.
@@ -115,7 +88,7 @@ impl GroupService {
             Err(error) => return error,
         };
         shard
-            .call(move |groups, now_ms| answer(groups.heartbeat(now_ms, &request)))
+            .decide(move |groups, now_ms| answer(groups.heartbeat(now_ms, &request)))
             .await
             .unwrap_or_else(|error| error)
     }
@@ -123,19 +96,19 @@ impl GroupService {
     /// LeaveGroup.
     pub(crate) async fn leave_group(&self, broker: &Arc<Broker>, request: LeaveGroupRequest) -> Result<LeaveGroupResponse, ErrorCode> {
         let shard = self.shard_of(broker, &request.group_id).await?;
-        shard.call(move |groups, now_ms| groups.leave_group(now_ms, request)).await
+        shard.decide(move |groups, now_ms| groups.leave_group(now_ms, request)).await
     }
 
     /// OffsetCommit, of partitions that exist.
     pub(crate) async fn commit_offsets(&self, broker: &Arc<Broker>, request: OffsetCommitRequest) -> Result<PartitionOutcomes, ErrorCode> {
         let shard = self.shard_of(broker, &request.group_id).await?;
-        shard.call(move |groups, now_ms| groups.commit_offsets(now_ms, request)).await
+        shard.decide(move |groups, now_ms| groups.commit_offsets(now_ms, request)).await
     }
 
     /// OffsetFetch.
     pub(crate) async fn fetch_offsets(&self, broker: &Arc<Broker>, request: OffsetFetchRequest) -> Result<OffsetFetchResponse, ErrorCode> {
         let shard = self.shard_of(broker, &request.group_id).await?;
-        shard.call(move |groups, _| answer(groups.fetch_offsets(&request))).await
+        shard.decide(move |groups, _| answer(groups.fetch_offsets(&request))).await
     }
 
     /// OffsetDelete, of partitions that exist.
@@ -146,13 +119,13 @@ impl GroupService {
         topics: Vec<(String, Vec<i32>)>,
     ) -> Result<OffsetDeleteResponse, ErrorCode> {
         let shard = self.shard_of(broker, &group_id).await?;
-        shard.call(move |groups, _| groups.delete_offsets(&group_id, &topics)).await
+        shard.decide(move |groups, _| groups.delete_offsets(&group_id, &topics)).await
     }
 
     /// DescribeGroups for one group.
     pub(crate) async fn describe_group(&self, broker: &Arc<Broker>, group_id: String) -> Result<GroupDescription, ErrorCode> {
         let shard = self.shard_of(broker, &group_id).await?;
-        shard.call(move |groups, _| answer(groups.describe_group(&group_id))).await
+        shard.decide(move |groups, _| answer(groups.describe_group(&group_id))).await
     }
 
     /// DeleteGroups for one group.
@@ -161,7 +134,7 @@ impl GroupService {
             Ok(shard) => shard,
             Err(error) => return error,
         };
-        let outcomes = shard.call(move |groups, _| groups.delete_groups(&[group_id])).await;
+        let outcomes = shard.decide(move |groups, _| groups.delete_groups(&[group_id])).await;
         outcomes.map_or_else(
             |error| error,
             |outcomes| outcomes.first().map_or(ErrorCode::GroupIdNotFound, |(_, outcome)| *outcome),
@@ -181,7 +154,7 @@ impl GroupService {
             let filters = Arc::clone(&filters);
             listed.extend(
                 shard
-                    .call(move |groups, _| answer(groups.list_groups(&filters.0, &filters.1)))
+                    .decide(move |groups, _| answer(groups.list_groups(&filters.0, &filters.1)))
                     .await?,
             );
         }
@@ -194,52 +167,68 @@ impl GroupService {
         // A stopping service has no shards left; the offsets then stay until they expire.
         for shard in self.all_shards(broker).unwrap_or_default() {
             let topics = Arc::clone(&topics);
-            if let Err(error) = shard.call(move |groups, _| groups.topics_deleted(&topics)).await {
+            if let Err(error) = shard.decide(move |groups, _| groups.topics_deleted(&topics)).await {
                 tracing::warn!(topic, ?error, "offsets of a deleted topic remain until they expire");
             }
         }
     }
 
-    /// The shard of a group. The offsets topic springs into being for the first group.
-    async fn shard_of(&self, broker: &Arc<Broker>, group_id: &str) -> Result<ShardHandle, ErrorCode> {
-        if let Some((number, partition)) = offsets_partition(broker, group_id) {
-            return self.shard(number, partition);
-        }
-        // Also when the topic is known and its logs are not open yet: the answer comes after they are.
-        let created = broker.auto_create(vec![CONSUMER_OFFSETS.to_owned()]).await;
-        if let Some((number, partition)) = offsets_partition(broker, group_id) {
-            return self.shard(number, partition);
-        }
-        let refusal = created.map(|outcomes| outcomes.into_iter().find_map(Result::err));
-        tracing::warn!(group_id, ?refusal, "no partition of the offsets topic for the group");
-        Err(ErrorCode::CoordinatorNotAvailable)
+    /// The partition of the offsets topic that coordinates a group.
+    pub(crate) async fn partition_of(&self, broker: &Arc<Broker>, group_id: &str) -> Result<Arc<Partition>, ErrorCode> {
+        self.shards.partition_of(broker, group_id).await
     }
 
-    fn all_shards(&self, broker: &Broker) -> Result<Vec<ShardHandle>, ErrorCode> {
-        offsets_partitions(broker)
-            .into_iter()
-            .map(|(number, partition)| self.shard(number, partition))
+    /// TxnOffsetCommit, of partitions that exist; the partition is part of the producer's transaction.
+    pub(crate) async fn commit_offsets_in_transaction(
+        &self,
+        partition: &Arc<Partition>,
+        producer: Producer,
+        request: OffsetCommitRequest,
+    ) -> Result<PartitionOutcomes, ErrorCode> {
+        let shard = self.shard(partition)?;
+        shard
+            .run(move |shard, sender| {
+                let decision = shard.core.commit_offsets_in_transaction(shard.now_ms(), request);
+                let written = shard.write_transactional(producer, &decision.records)?;
+                shard.answer(sending(sender, written.map(|()| decision.response)));
+                Ok(())
+            })
+            .await?
+    }
+
+    /// The end of a producer's transaction on a partition of the offsets topic.
+    pub(crate) async fn write_marker(
+        &self,
+        partition: &Arc<Partition>,
+        producer_id: i64,
+        producer_epoch: i16,
+        marker: Marker,
+    ) -> Result<(), ErrorCode> {
+        let shard = self.shard(partition)?;
+        shard
+            .run(move |shard, sender| {
+                let written = shard.write_marker(producer_id, producer_epoch, marker)?;
+                shard.answer(sending(sender, written));
+                Ok(())
+            })
+            .await?
+    }
+
+    async fn shard_of(&self, broker: &Arc<Broker>, group_id: &str) -> Result<GroupShard, ErrorCode> {
+        self.shard(&self.shards.partition_of(broker, group_id).await?)
+    }
+
+    fn all_shards(&self, broker: &Broker) -> Result<Vec<GroupShard>, ErrorCode> {
+        self.shards
+            .partitions(broker)
+            .iter()
+            .map(|partition| self.shard(partition))
             .collect()
     }
 
-    fn shard(&self, number: i32, partition: Arc<Partition>) -> Result<ShardHandle, ErrorCode> {
-        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        // A shard on a closed log could only load and fail.
-        if *self.stopping.borrow() || partition.is_closed() {
-            return Err(ErrorCode::NotCoordinator);
-        }
-        if let Some(running) = shards.get(&number).filter(|shard| !shard.handle.has_ended()) {
-            return Ok(running.handle.clone());
-        }
-        let (handle, task) = shard::start(partition, self.config.clone(), self.time, self.stopping.subscribe());
-        shards.insert(
-            number,
-            Running {
-                handle: handle.clone(),
-                task,
-            },
-        );
-        Ok(handle)
+    fn shard(&self, partition: &Arc<Partition>) -> Result<GroupShard, ErrorCode> {
+        self.shards
+            .shard(partition, || (GroupCoordinator::new(self.config.clone()), Parked::default()))
     }
 }
 
@@ -250,24 +239,6 @@ fn answer<R>(response: R) -> Decision<R> {
         replies: Vec::new(),
         response,
     }
-}
-
-/// The partition of the offsets topic that coordinates a group, if it is open here.
-fn offsets_partition(broker: &Broker, group_id: &str) -> Option<(i32, Arc<Partition>)> {
-    let topic = broker.internal_topic(CONSUMER_OFFSETS)?;
-    let number = partition_for(group_id, i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));
-    Some((number, broker.partition(&topic, number)?))
-}
-
-/// All partitions of the offsets topic that are open here.
-fn offsets_partitions(broker: &Broker) -> Vec<(i32, Arc<Partition>)> {
-    let Some(topic) = broker.internal_topic(CONSUMER_OFFSETS) else {
-        return Vec::new();
-    };
-    let numbers = (0_i32..).zip(&topic.partitions).map(|(number, _)| number);
-    numbers
-        .filter_map(|number| Some((number, broker.partition(&topic, number)?)))
-        .collect()
 }
 
 /// The coordinator's settings from the broker's.

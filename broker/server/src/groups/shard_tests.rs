@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::{
-    group::{Decision, GroupConfig, JoinGroupRequest, OffsetCommitPartition, OffsetCommitRequest, OffsetFetchRequest},
+    group::{Decision, GroupConfig, GroupCoordinator, JoinGroupRequest, OffsetCommitPartition, OffsetCommitRequest, OffsetFetchRequest},
     metadata::configs::{BrokerLayers, Overrides, TopicConfig},
 };
 use millstream_log::{LogDir, LogDirOptions, disk::MemoryDisk, remote::TopicIdPartition};
@@ -12,12 +12,10 @@ use millstream_protocol::ErrorCode;
 use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
 
-use super::{
-    shard::{self, ShardHandle},
-    time::GroupTime,
-};
+use super::{GroupShard, Parked};
 use crate::{
     clock::SystemClock,
+    coordination::{CoordinatorTime, start},
     partition::{Partition, log_config},
 };
 
@@ -51,21 +49,22 @@ impl Fixture {
         }
     }
 
-    fn start(&self) -> (ShardHandle, JoinHandle<()>) {
+    fn start(&self) -> (GroupShard, JoinHandle<()>) {
         let config = GroupConfig {
             initial_rebalance_delay_ms: 60_000,
             ..GroupConfig::default()
         };
-        shard::start(
+        start(
             Arc::clone(&self.partition),
-            config,
-            GroupTime::start(&SystemClock),
+            GroupCoordinator::new(config),
+            Parked::default(),
+            CoordinatorTime::start(&SystemClock),
             self.stopping.subscribe(),
         )
     }
 }
 
-async fn commit(shard: &ShardHandle, offset: i64) -> Result<ErrorCode, ErrorCode> {
+async fn commit(shard: &GroupShard, offset: i64) -> Result<ErrorCode, ErrorCode> {
     let committed = OffsetCommitPartition {
         partition: 0,
         offset,
@@ -81,11 +80,11 @@ async fn commit(shard: &ShardHandle, offset: i64) -> Result<ErrorCode, ErrorCode
         knows_group_id_not_found: false,
         topics: vec![("t".to_owned(), vec![committed])],
     };
-    let outcomes = shard.call(move |groups, now_ms| groups.commit_offsets(now_ms, request)).await?;
+    let outcomes = shard.decide(move |groups, now_ms| groups.commit_offsets(now_ms, request)).await?;
     Ok(outcomes[0].1[0].1)
 }
 
-async fn fetch(shard: &ShardHandle) -> Result<i64, ErrorCode> {
+async fn fetch(shard: &GroupShard) -> Result<i64, ErrorCode> {
     let request = OffsetFetchRequest {
         group_id: "g".to_owned(),
         topics: Some(vec![("t".to_owned(), vec![0])]),
@@ -96,7 +95,7 @@ async fn fetch(shard: &ShardHandle) -> Result<i64, ErrorCode> {
         replies: Vec::new(),
         response,
     };
-    let fetched = shard.call(move |groups, _| read(groups.fetch_offsets(&request))).await?;
+    let fetched = shard.decide(move |groups, _| read(groups.fetch_offsets(&request))).await?;
     Ok(fetched[0].1[0].offset)
 }
 
@@ -170,7 +169,7 @@ async fn parked_join_is_refused_when_the_service_stops() {
     });
     // Once the group is listed, its first member is parked for the initial delay.
     let list = || {
-        shard.call(|groups, _| Decision {
+        shard.decide(|groups, _| Decision {
             records: Vec::new(),
             replies: Vec::new(),
             response: groups.list_groups(&[], &[]).len(),

@@ -3,21 +3,27 @@
 use std::sync::Arc;
 
 use millstream_protocol::{
-    ApiKey, ErrorCode,
-    messages::{ApiVersionsRequest, ApiVersionsResponse, api_versions_response::ApiVersion},
+    ApiKey, ErrorCode, KString,
+    messages::{
+        ApiVersionsRequest, ApiVersionsResponse,
+        api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey},
+    },
 };
 
 use crate::{
     broker::Broker,
     context::RequestContext,
     dispatch::{API_VERSIONS, served_versions},
+    features::FEATURES,
 };
 
 /// First version in which clients name their software (KIP-511).
 const NAMES_SOFTWARE: i16 = 3;
+/// First version whose clients take 0 as a feature's lowest version.
+const SUPPORTS_ZERO: i16 = 4;
 
 /// Handles a request.
-pub async fn handle(_broker: Arc<Broker>, context: RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
+pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
     let is_named = is_software_text(&request.client_software_name) && is_software_text(&request.client_software_version);
     if context.version >= NAMES_SOFTWARE && !is_named {
         return ApiVersionsResponse {
@@ -25,7 +31,25 @@ pub async fn handle(_broker: Arc<Broker>, context: RequestContext, request: ApiV
             ..Default::default()
         };
     }
+    let supported = FEATURES.iter().map(|feature| SupportedFeatureKey {
+        name: KString::from_static(feature.name),
+        // Version 3 has no way to say 0 (KIP-1022).
+        min_version: if context.version < SUPPORTS_ZERO {
+            feature.version_min.max(1)
+        } else {
+            feature.version_min
+        },
+        max_version: feature.version_max,
+    });
+    let finalized = FEATURES.iter().map(|feature| FinalizedFeatureKey {
+        name: KString::from_static(feature.name),
+        max_version_level: feature.version_max,
+        min_version_level: feature.version_max,
+    });
     ApiVersionsResponse {
+        supported_features: supported.collect(),
+        finalized_features_epoch: broker.metadata.log().durable_end_offset(),
+        finalized_features: finalized.collect(),
         api_keys: API_VERSIONS.iter().filter_map(|key| range(*key)).collect(),
         ..Default::default()
     }
@@ -75,11 +99,7 @@ mod tests {
     #[test]
     fn librdkafka_finds_produce_version_0() {
         let produce = range(ApiKey::Produce).unwrap();
-        assert_eq!(
-            (produce.min_version, produce.max_version < 12),
-            (0, true),
-            "KAFKA-18659 and KIP-890"
-        );
+        assert_eq!((produce.min_version, produce.max_version), (0, 13), "KAFKA-18659");
     }
 
     #[test]

@@ -23,7 +23,7 @@ where
 }
 
 /// Logs that metadata could not be written; the code to answer with.
-pub(super) fn not_stored(error: &MetadataError) -> ErrorCode {
+pub(crate) fn not_stored(error: &MetadataError) -> ErrorCode {
     tracing::error!(%error, "metadata could not be changed");
     ErrorCode::KafkaStorageError
 }

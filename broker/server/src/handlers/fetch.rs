@@ -13,7 +13,7 @@ use millstream_protocol::{
     chunk::Records,
     messages::{
         FetchRequest, FetchResponse,
-        fetch_response::{FetchableTopicResponse, PartitionData},
+        fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData},
     },
 };
 use tokio::{sync::Notify, time::Instant};
@@ -24,8 +24,8 @@ use crate::{
     context::RequestContext,
     errors::log_error_code,
     fetch_sessions::{FetchKey, FetchPlan, FetchWish, Told},
-    partition::Partition,
-    views,
+    partition::{Isolation, Partition},
+    views::{self, ReadWish, ScannedRecords},
 };
 
 /// First version that names topics by id.
@@ -45,7 +45,10 @@ struct Found {
     error: ErrorCode,
     high_watermark: i64,
     log_start_offset: i64,
+    last_stable_offset: i64,
     records: Records,
+    /// For readers of committed records.
+    aborted: Option<Vec<AbortedTransaction>>,
 }
 
 impl Found {
@@ -54,7 +57,9 @@ impl Found {
             error,
             high_watermark: -1,
             log_start_offset: -1,
+            last_stable_offset: -1,
             records: Records::empty(),
+            aborted: None,
         }
     }
 
@@ -63,8 +68,23 @@ impl Found {
             error,
             high_watermark: partition.high_watermark(),
             log_start_offset: partition.log().log_start_offset(),
+            last_stable_offset: partition.last_stable_offset(),
             records,
+            aborted: None,
         }
+    }
+
+    /// Adds which transactions of `[from, to)` were aborted, if the reader wants to know.
+    fn with_aborted(mut self, isolation: Isolation, partition: &Partition, from: i64, to: i64) -> Self {
+        if isolation == Isolation::Committed {
+            let aborted = partition.log().aborted_between(from, to).into_iter();
+            let aborted = aborted.map(|aborted| AbortedTransaction {
+                producer_id: aborted.producer_id,
+                first_offset: aborted.first_offset,
+            });
+            self.aborted = Some(aborted.collect());
+        }
+        self
     }
 }
 
@@ -78,6 +98,7 @@ enum Source {
 struct Item {
     key: FetchKey,
     wish: FetchWish,
+    isolation: Isolation,
     source: Source,
 }
 
@@ -103,6 +124,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
         .min(broker.config.size("fetch.max.bytes"));
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let isolation = Isolation::from_wire(request.isolation_level);
     let deadline = Instant::now() + wait;
     let waiter = Arc::new(Notify::new());
     loop {
@@ -110,7 +132,10 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
         let items: Vec<Item> = plan
             .partitions
             .iter()
-            .map(|(key, wish)| resolve(&broker, &image, context.version, key, *wish))
+            .map(|(key, wish)| Item {
+                isolation,
+                ..resolve(&broker, &image, context.version, key, *wish)
+            })
             .collect();
         // Registered before reading, so that nothing appended in between is missed.
         for item in &items {
@@ -154,6 +179,7 @@ fn resolve(broker: &Broker, image: &ClusterImage, version: i16, key: &FetchKey, 
     Item {
         key: key.clone(),
         wish,
+        isolation: Isolation::Uncommitted,
         source,
     }
 }
@@ -232,10 +258,14 @@ fn read_quick(item: &Item, max_bytes: usize, min_one: bool) -> Option<Found> {
         return Some(Found::at(partition, ErrorCode::None, Records::empty()));
     }
     let read = log
-        .read(offset, partition.high_watermark(), budget, min_one)
-        .and_then(|read| read.map(|read| read.chunk()).transpose());
+        .read(offset, partition.readable_end(item.isolation), budget, min_one)
+        .and_then(|read| read.map(|read| Ok((read.chunk()?, read.next_offset()))).transpose());
     Some(match read {
-        Ok(chunk) => Found::at(partition, ErrorCode::None, chunk.into_iter().collect()),
+        Ok(Some((chunk, next_offset))) => {
+            let records = std::iter::once(chunk).collect();
+            Found::at(partition, ErrorCode::None, records).with_aborted(item.isolation, partition, offset, next_offset)
+        }
+        Ok(None) => Found::at(partition, ErrorCode::None, Records::empty()).with_aborted(item.isolation, partition, offset, offset),
         // The segment may have been trimmed since the check above; the tier has it then.
         Err(_) if offset < log.local_start_offset() && offset >= log.log_start_offset() => return None,
         Err(error) => {
@@ -246,18 +276,27 @@ fn read_quick(item: &Item, max_bytes: usize, min_one: bool) -> Option<Found> {
 }
 
 async fn read_slow(broker: &Arc<Broker>, image: &Arc<ClusterImage>, item: &Item, share: usize, deadline: Instant) -> Found {
-    let budget = usize::try_from(item.wish.max_bytes).unwrap_or(0).min(share).max(1);
+    let wish = ReadWish {
+        offset: item.wish.offset,
+        isolation: item.isolation,
+        max_bytes: usize::try_from(item.wish.max_bytes).unwrap_or(0).min(share).max(1),
+        deadline,
+    };
+    let found = |partition: &Partition, scanned: ScannedRecords| {
+        let found = Found::at(partition, ErrorCode::None, scanned.records);
+        found.with_aborted(item.isolation, partition, item.wish.offset, scanned.next_offset)
+    };
     match &item.source {
         Source::Failed(error) => Found::error(*error),
-        Source::Log(partition) => match views::read_topic(broker, partition, item.wish.offset, budget, deadline).await {
-            Ok(records) => {
-                broker.metrics.fetched(&partition.topic, records.len() as u64);
-                Found::at(partition, ErrorCode::None, records)
+        Source::Log(partition) => match views::read_topic(broker, partition, &wish).await {
+            Ok(scanned) => {
+                broker.metrics.fetched(&partition.topic, scanned.records.len() as u64);
+                found(partition, scanned)
             }
             Err(error) => Found::at(partition, error, Records::empty()),
         },
-        Source::View(named, partition) => match views::read(broker, image, named, partition, item.wish.offset, budget, deadline).await {
-            Ok(records) => Found::at(partition, ErrorCode::None, records),
+        Source::View(named, partition) => match views::read(broker, image, named, partition, &wish).await {
+            Ok(scanned) => found(partition, scanned),
             Err(error) => Found::at(partition, error, Records::empty()),
         },
     }
@@ -277,9 +316,9 @@ fn respond(plan: &FetchPlan, items: &[Item], found: Vec<Found>) -> FetchResponse
             partition_index: item.key.partition,
             error_code: found.error.code(),
             high_watermark: found.high_watermark,
-            last_stable_offset: found.high_watermark,
+            last_stable_offset: found.last_stable_offset,
             log_start_offset: found.log_start_offset,
-            aborted_transactions: None,
+            aborted_transactions: found.aborted,
             preferred_read_replica: -1,
             records: Some(found.records),
             ..PartitionData::default()

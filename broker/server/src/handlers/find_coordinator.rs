@@ -41,7 +41,12 @@ async fn find(broker: &Arc<Broker>, key_type: i8, key: KString) -> Coordinator {
     if let Err((error, message)) = check(key_type, &key) {
         return refused(key, error, message);
     }
-    if let Err(error) = broker.groups.find(broker, &key).await {
+    let found = if key_type == TRANSACTION {
+        broker.transactions.find(broker, &key).await
+    } else {
+        broker.groups.find(broker, &key).await
+    };
+    if let Err(error) = found {
         return refused(key, error, "The coordinator is not available.");
     }
     let (host, port) = broker.advertised();
@@ -60,7 +65,10 @@ fn check(key_type: i8, key: &str) -> Result<(), (ErrorCode, &'static str)> {
         // Old simple consumers commit under the empty id, but no client looks for its coordinator.
         GROUP if key.is_empty() || key.len() > GROUP_ID_BYTES_MAX => Err((ErrorCode::InvalidGroupId, "The group id is invalid.")),
         GROUP => Ok(()),
-        TRANSACTION => Err((ErrorCode::InvalidRequest, "Transactions are not supported.")),
+        TRANSACTION if key.is_empty() || key.len() > GROUP_ID_BYTES_MAX => {
+            Err((ErrorCode::InvalidRequest, "The transactional id is invalid."))
+        }
+        TRANSACTION => Ok(()),
         _ => Err((ErrorCode::InvalidRequest, "The coordinator key type is not supported.")),
     }
 }
@@ -81,12 +89,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_groups_with_an_id_have_a_coordinator() {
+    fn only_what_has_an_id_has_a_coordinator() {
         let code = |key_type, key: &str| check(key_type, key).map_err(|(error, _)| error);
         assert_eq!(code(GROUP, "g"), Ok(()));
         assert_eq!(code(GROUP, ""), Err(ErrorCode::InvalidGroupId));
         assert_eq!(code(GROUP, &"g".repeat(GROUP_ID_BYTES_MAX + 1)), Err(ErrorCode::InvalidGroupId));
-        assert_eq!(code(TRANSACTION, "t"), Err(ErrorCode::InvalidRequest));
+        assert_eq!(code(TRANSACTION, "t"), Ok(()));
+        assert_eq!(code(TRANSACTION, ""), Err(ErrorCode::InvalidRequest));
         assert_eq!(code(2, "g:t:0"), Err(ErrorCode::InvalidRequest));
     }
 }

@@ -1,10 +1,11 @@
-//! InitProducerId: a producer id for an idempotent producer.
+//! InitProducerId: a producer id for an idempotent producer, or the next epoch of a transactional one.
 //!
 //! Without a transactional id every request gets a new id with epoch 0, also one that names its old id (KIP-360): nothing is kept of
-//! producers but what is in the logs. Transactional ids are refused until there are transactions.
+//! producers but what is in the logs.
 
 use std::sync::Arc;
 
+use millstream_core::txn::{Checked, ProducerIdAndEpoch};
 use millstream_protocol::{
     ErrorCode,
     messages::{InitProducerIdRequest, InitProducerIdResponse},
@@ -13,71 +14,64 @@ use millstream_protocol::{
 use super::decisions::not_stored;
 use crate::{broker::Broker, context::RequestContext};
 
+/// First version whose clients know PRODUCER_FENCED.
+const KNOWS_FENCED: i16 = 4;
+
 /// Handles a request.
 pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    if let Err(error) = check(&request) {
-        tracing::warn!(client = %context.client_id, %error, "a transactional producer was refused: transactions are not served yet");
-        return refused(error);
-    }
-    match broker.next_producer_id().await {
-        Ok(producer_id) => InitProducerIdResponse {
-            producer_id,
-            producer_epoch: 0,
+    match init(&broker, request).await {
+        Ok(producer) => InitProducerIdResponse {
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
             ..Default::default()
         },
-        Err(error) => refused(not_stored(&error)),
+        Err(error) => InitProducerIdResponse {
+            error_code: fenced_for(error, context.version >= KNOWS_FENCED).code(),
+            producer_id: -1,
+            producer_epoch: -1,
+            ..Default::default()
+        },
     }
 }
 
-fn check(request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
-    match request.transactional_id.as_deref() {
-        None => Ok(()),
-        Some("") => Err(ErrorCode::InvalidRequest),
-        // Of all fatal codes this is the one whose text in every client says what is wrong, and none of them tries again.
-        Some(_) => Err(ErrorCode::UnsupportedVersion),
+/// Older clients know a fenced producer as one with a wrong epoch only.
+pub(super) fn fenced_for(error: ErrorCode, knows_fenced: bool) -> ErrorCode {
+    if error == ErrorCode::ProducerFenced && !knows_fenced {
+        ErrorCode::InvalidProducerEpoch
+    } else {
+        error
     }
 }
 
-fn refused(error: ErrorCode) -> InitProducerIdResponse {
-    InitProducerIdResponse {
-        error_code: error.code(),
-        producer_id: -1,
-        producer_epoch: -1,
-        ..Default::default()
+async fn init(broker: &Arc<Broker>, request: InitProducerIdRequest) -> Checked<ProducerIdAndEpoch> {
+    let current = ProducerIdAndEpoch {
+        id: request.producer_id,
+        epoch: request.producer_epoch,
+    };
+    if (current.id < 0) != (current.epoch < 0) {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    match request.transactional_id {
+        None => {
+            let id = broker.next_producer_id().await.map_err(|error| not_stored(&error))?;
+            Ok(ProducerIdAndEpoch { id, epoch: 0 })
+        }
+        Some(id) if id.is_empty() => Err(ErrorCode::InvalidRequest),
+        Some(id) => {
+            let timeout_ms = request.transaction_timeout_ms;
+            broker.transactions.init_producer_id(broker, id.into(), timeout_ms, current).await
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use millstream_protocol::KString;
-
     use super::*;
 
-    fn request(transactional_id: Option<&str>) -> InitProducerIdRequest {
-        InitProducerIdRequest {
-            transactional_id: transactional_id.map(KString::from),
-            ..Default::default()
-        }
-    }
-
     #[test]
-    fn only_producers_without_transactions_are_served() {
-        assert_eq!(check(&request(None)), Ok(()));
-        assert_eq!(
-            check(&InitProducerIdRequest {
-                producer_id: 7,
-                producer_epoch: 3,
-                ..request(None)
-            }),
-            Ok(())
-        );
-        assert_eq!(check(&request(Some("t"))), Err(ErrorCode::UnsupportedVersion));
-        assert_eq!(check(&request(Some(""))), Err(ErrorCode::InvalidRequest));
-    }
-
-    #[test]
-    fn a_refusal_carries_no_producer_id() {
-        let response = refused(ErrorCode::UnsupportedVersion);
-        assert_eq!((response.error_code, response.producer_id, response.producer_epoch), (35, -1, -1));
+    fn only_clients_that_know_a_fenced_producer_are_told_so() {
+        assert_eq!(fenced_for(ErrorCode::ProducerFenced, true), ErrorCode::ProducerFenced);
+        assert_eq!(fenced_for(ErrorCode::ProducerFenced, false), ErrorCode::InvalidProducerEpoch);
+        assert_eq!(fenced_for(ErrorCode::InvalidTxnState, false), ErrorCode::InvalidTxnState);
     }
 }

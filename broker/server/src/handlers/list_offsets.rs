@@ -23,7 +23,7 @@ use crate::{
     broker::{Broker, Named},
     context::RequestContext,
     errors::{log_error_code, remote_error_code},
-    partition::Partition,
+    partition::{Isolation, Partition},
     validation::section_budget_bytes,
 };
 
@@ -44,7 +44,8 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     let image = broker.metadata.image();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let mut topic = list_topic(&broker, &image, topic).await;
+        let isolation = Isolation::from_wire(request.isolation_level);
+        let mut topic = list_topic(&broker, &image, topic, isolation).await;
         if context.version < LEADER_EPOCH_VERSION {
             // Not ignorable in the schema: an older client must not be told.
             topic.partitions.iter_mut().for_each(|partition| partition.leader_epoch = -1);
@@ -57,7 +58,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     }
 }
 
-async fn list_topic(broker: &Arc<Broker>, image: &ClusterImage, topic: ListOffsetsTopic) -> ListOffsetsTopicResponse {
+async fn list_topic(broker: &Arc<Broker>, image: &ClusterImage, topic: ListOffsetsTopic, isolation: Isolation) -> ListOffsetsTopicResponse {
     let named = Named::by_name(image, &topic.name);
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for wish in topic.partitions {
@@ -66,7 +67,7 @@ async fn list_topic(broker: &Arc<Broker>, image: &ClusterImage, topic: ListOffse
             .and_then(|named| broker.partition(named.stored_in(), wish.partition_index));
         partitions.push(match partition {
             None => failed(wish.partition_index, ErrorCode::UnknownTopicOrPartition),
-            Some(partition) => list_partition(broker, partition, &wish).await,
+            Some(partition) => list_partition(broker, partition, &wish, isolation).await,
         });
     }
     ListOffsetsTopicResponse {
@@ -85,7 +86,12 @@ fn failed(partition_index: i32, error: ErrorCode) -> ListOffsetsPartitionRespons
     }
 }
 
-async fn list_partition(broker: &Arc<Broker>, partition: Arc<Partition>, wish: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+async fn list_partition(
+    broker: &Arc<Broker>,
+    partition: Arc<Partition>,
+    wish: &ListOffsetsPartition,
+    isolation: Isolation,
+) -> ListOffsetsPartitionResponse {
     let index = wish.partition_index;
     if wish.current_leader_epoch >= 0 && wish.current_leader_epoch != partition.leader_epoch() {
         let older = wish.current_leader_epoch < partition.leader_epoch();
@@ -102,15 +108,15 @@ async fn list_partition(broker: &Arc<Broker>, partition: Arc<Partition>, wish: &
     let epochs = Arc::clone(&partition);
     let place = |offset: i64| Ok(Some(TimestampAndOffset { timestamp: -1, offset }));
     let found = match wish.timestamp {
-        LATEST => place(partition.high_watermark()),
+        LATEST => place(partition.readable_end(isolation)),
         EARLIEST => place(log.log_start_offset()),
         EARLIEST_LOCAL => place(log.local_start_offset().max(log.log_start_offset())),
         LATEST_TIERED => {
             let bounds = broker.remote.as_ref().and_then(|remote| remote.bounds(partition.id));
             place(bounds.map_or(-1, |bounds| bounds.end_offset - 1))
         }
-        MAX_TIMESTAMP => blocking(move || log.max_timestamp(partition.high_watermark())).await,
-        timestamp if timestamp >= 0 => by_time(broker, &partition, timestamp).await,
+        MAX_TIMESTAMP => blocking(move || log.max_timestamp(partition.readable_end(isolation))).await,
+        timestamp if timestamp >= 0 => by_time(broker, &partition, timestamp, isolation).await,
         _ => return failed(index, ErrorCode::InvalidRequest),
     };
     match found {
@@ -142,7 +148,12 @@ async fn blocking(
 }
 
 /// The first record at or after a time, in the tier or in the local log, whichever comes first.
-async fn by_time(broker: &Broker, partition: &Arc<Partition>, timestamp: i64) -> Result<Option<TimestampAndOffset>, ErrorCode> {
+async fn by_time(
+    broker: &Broker,
+    partition: &Arc<Partition>,
+    timestamp: i64,
+    isolation: Isolation,
+) -> Result<Option<TimestampAndOffset>, ErrorCode> {
     if let Some(remote) = &broker.remote
         && partition.log().local_start_offset() > partition.log().log_start_offset()
     {
@@ -156,7 +167,7 @@ async fn by_time(broker: &Broker, partition: &Arc<Partition>, timestamp: i64) ->
         }
     }
     let partition = Arc::clone(partition);
-    blocking(move || partition.log().offset_for_timestamp(timestamp, partition.high_watermark())).await
+    blocking(move || partition.log().offset_for_timestamp(timestamp, partition.readable_end(isolation))).await
 }
 
 /// The first record at or after a time below the local log's start.

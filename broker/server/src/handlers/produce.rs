@@ -7,8 +7,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use millstream_core::metadata::{ClusterImage, image::TopicImage};
-use millstream_log::Appended;
+use millstream_core::{
+    metadata::{ClusterImage, image::TopicImage},
+    txn::ProducerIdAndEpoch,
+};
+use millstream_log::{Appended, VerificationGuard};
 use millstream_protocol::{
     ErrorCode, KString,
     messages::{
@@ -16,6 +19,7 @@ use millstream_protocol::{
         produce_request::{PartitionProduceData, TopicProduceData},
         produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse},
     },
+    record::BatchHeader,
 };
 use uuid::Uuid;
 
@@ -26,6 +30,7 @@ use crate::{
     errors::append_error_code,
     partition::Partition,
     produce_chain,
+    transactions::guard_for,
     validation::{Refused, ValidBatch, off_turn, validate},
 };
 
@@ -55,10 +60,10 @@ pub(crate) async fn start(broker: Arc<Broker>, context: RequestContext, request:
     let acks = request.acks;
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let image = broker.metadata.image();
-    let transactional = request.transactional_id.is_some();
+    let transactional_id = request.transactional_id.map(String::from);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
-        topics.push(produce_topic(&broker, &context, &image, topic, acks, transactional).await);
+        topics.push(produce_topic(&broker, &context, &image, topic, acks, transactional_id.as_deref()).await);
     }
     if acks == 0 {
         return match topics
@@ -124,17 +129,17 @@ async fn produce_topic(
     image: &ClusterImage,
     topic: TopicProduceData,
     acks: i16,
-    transactional: bool,
+    transactional_id: Option<&str>,
 ) -> TopicOutcome {
     let refusal = if !(-1..=1).contains(&acks) {
         Some(Refused::new(
             ErrorCode::InvalidRequiredAcks,
             format!("acks must be 0, 1 or -1 (all), not {acks}"),
         ))
-    } else if transactional {
+    } else if transactional_id.is_some() && acks != -1 {
         Some(Refused::new(
-            ErrorCode::TransactionalIdNotFound,
-            "transactions are not served by this version",
+            ErrorCode::InvalidRequiredAcks,
+            "a transactional producer needs acks -1 (all)",
         ))
     } else {
         None
@@ -154,7 +159,7 @@ async fn produce_topic(
                 topic
                     .partition_data
                     .into_iter()
-                    .map(|data| produce_partition(broker, context, target, data, acks)),
+                    .map(|data| produce_partition(broker, context, target, data, acks, transactional_id)),
             )
             .await
         }
@@ -194,6 +199,7 @@ async fn produce_partition(
     topic: &Arc<TopicImage>,
     data: PartitionProduceData,
     acks: i16,
+    transactional_id: Option<&str>,
 ) -> PartitionOutcome {
     let index = data.index;
     let Some(partition) = broker.partition(topic, index) else {
@@ -210,7 +216,7 @@ async fn produce_partition(
         return refused_outcome(index, &Refused::new(ErrorCode::NotEnoughReplicas, message));
     }
     let records = data.records.and_then(|records| records.into_bytes()).unwrap_or_default();
-    match append(broker, context, topic, &partition, records).await {
+    match append(broker, context, topic, &partition, records, transactional_id).await {
         Ok(appended) => {
             let wait = (acks == -1).then(|| (Arc::clone(&partition), appended.log_end_offset));
             let response = PartitionProduceResponse {
@@ -235,6 +241,7 @@ async fn append(
     topic: &Arc<TopicImage>,
     partition: &Partition,
     records: Bytes,
+    transactional_id: Option<&str>,
 ) -> Result<Appended, Refused> {
     let config = partition.topic_config();
     let now_ms = broker.clock.wall_ms();
@@ -245,6 +252,7 @@ async fn append(
     let valid = off_turn(if compressed { records.len() } else { 0 }, || {
         validate(&records, &config, context.version, now_ms)
     })?;
+    let guard = transaction_guard(broker, context, partition, transactional_id, &valid.header).await?;
     let chain = broker
         .plugins
         .produce_chain(topic)
@@ -276,7 +284,7 @@ async fn append(
         }
         None => recompress(&config, valid, records)?,
     };
-    let appended = partition.append(&header, &batch, now_ms).map_err(|error| {
+    let appended = partition.append(&header, &batch, now_ms, guard).map_err(|error| {
         tracing::warn!(topic = %topic.name, partition = partition.id.partition, %error, "append refused");
         refused_append(&error)
     })?;
@@ -284,6 +292,31 @@ async fn append(
         .metrics
         .produced(&topic.name, u64::from(header.record_count.unsigned_abs()), batch.len() as u64);
     Ok(appended)
+}
+
+/// What a transactional batch needs to be appended.
+async fn transaction_guard(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    partition: &Partition,
+    transactional_id: Option<&str>,
+    header: &BatchHeader,
+) -> Result<Option<VerificationGuard>, Refused> {
+    if !header.is_transactional() {
+        return Ok(None);
+    }
+    let Some(transactional_id) = transactional_id else {
+        return Err(Refused::new(
+            ErrorCode::TransactionalIdAuthorizationFailed,
+            "a transactional batch needs a transactional id",
+        ));
+    };
+    let producer = ProducerIdAndEpoch {
+        id: header.producer_id,
+        epoch: header.producer_epoch,
+    };
+    let guard = guard_for(broker, partition, transactional_id, producer, context.version).await;
+    guard.map_err(|code| Refused::new(code, format!("the transaction of {transactional_id:?} does not allow this write")))
 }
 
 fn refused_append(error: &millstream_log::AppendError) -> Refused {
@@ -295,7 +328,7 @@ fn recompress(
     config: &millstream_core::metadata::configs::TopicConfig,
     valid: ValidBatch,
     records: Bytes,
-) -> Result<(millstream_protocol::record::BatchHeader, Bytes), Refused> {
+) -> Result<(BatchHeader, Bytes), Refused> {
     let codec = produce_chain::stored_codec(config, valid.codec);
     let header = produce_chain::honest_header(&valid);
     if codec == valid.codec && header == valid.header {

@@ -284,7 +284,7 @@ async fn append(broker: &Arc<Broker>, batches: Vec<(BatchHeader, Bytes)>) -> Res
     let end = blocking(move || {
         let mut end = 0;
         for (header, batch) in &batches {
-            end = appender.append(header, batch, now_ms)?.log_end_offset;
+            end = appender.append(header, batch, now_ms, None)?.log_end_offset;
         }
         Ok::<i64, PluginServiceError>(end)
     })

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Sends an answer. Dropped instead, it refuses: whoever waits learns that the coordinator is gone.
-pub(super) type Answer = Box<dyn FnOnce() + Send>;
+pub(crate) type Answer = Box<dyn FnOnce() + Send>;
 
 /// Answers in the order of their decisions, each with the log end offset that it waits for. Many commands share one sync.
 #[derive(Default)]

@@ -11,12 +11,12 @@ const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 
 /// The wall clock at start, carried on by a monotonic clock: sessions are measured with it, and a step of the wall clock ends none.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GroupTime {
+pub(crate) struct CoordinatorTime {
     started_ms: i64,
     started: Instant,
 }
 
-impl GroupTime {
+impl CoordinatorTime {
     /// Reads the wall clock, once.
     pub fn start(clock: &dyn Clock) -> Self {
         Self {
@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn deadline_has_passed_when_the_sleep_ends() {
-        let time = GroupTime::start(&Fixed(1_000));
+        let time = CoordinatorTime::start(&Fixed(1_000));
         time.sleep_until(Some(1_003)).await;
         assert!(time.now_ms() >= 1_003);
         // One that passed long ago does not sleep.

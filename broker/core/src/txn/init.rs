@@ -1,0 +1,128 @@
+//! InitProducerId of a transactional producer: a new instance takes over the id, or the same one asks for a new epoch (KIP-360).
+
+use millstream_protocol::ErrorCode;
+
+use super::{
+    Checked, Decision, ProducerIdAndEpoch, TopicPartitions, Transaction, TransactionCoordinator, TransactionRecord, TransactionState,
+    TransactionVersion,
+};
+
+/// The last epoch that clients get; the one above fences the last of them.
+pub(super) const EPOCH_MAX: i16 = i16::MAX - 1;
+
+/// InitProducerId with a transactional id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitProducerId {
+    /// The transactional id.
+    pub transactional_id: String,
+    /// Time after which its transactions are aborted.
+    pub timeout_ms: i32,
+    /// The producer as it knows itself, or [`ProducerIdAndEpoch::NONE`] for a new instance.
+    pub current: ProducerIdAndEpoch,
+    /// A producer id that was never used, from the shell.
+    pub fresh_producer_id: i64,
+}
+
+impl TransactionCoordinator {
+    /// InitProducerId. An open transaction of the previous instance is aborted first; until that is done the answer is
+    /// CONCURRENT_TRANSACTIONS, and the client asks again.
+    pub fn init_producer_id(&mut self, now_ms: i64, request: &InitProducerId) -> Decision<Checked<ProducerIdAndEpoch>> {
+        if request.timeout_ms <= 0 || request.timeout_ms > self.config.timeout_ms_max {
+            return Decision::answer(Err(ErrorCode::InvalidTransactionTimeout));
+        }
+        let id = &request.transactional_id;
+        let Some(transaction) = self.transactions.get(id) else {
+            let producer = ProducerIdAndEpoch {
+                id: request.fresh_producer_id,
+                epoch: 0,
+            };
+            return begin(now_ms, request, producer, -1, -1);
+        };
+        let named = request.current;
+        let is_previous = named.id == transaction.previous_producer_id && named.epoch >= EPOCH_MAX;
+        if named.id >= 0 && named.id != transaction.producer.id && !is_previous {
+            return Decision::answer(Err(ErrorCode::ProducerFenced));
+        }
+        match transaction.state {
+            TransactionState::PrepareCommit | TransactionState::PrepareAbort => Decision::answer(Err(ErrorCode::ConcurrentTransactions)),
+            TransactionState::Ongoing => {
+                let mut decision = Decision::default();
+                self.abort_fenced(now_ms, id, transaction, &mut decision);
+                Decision {
+                    records: decision.records,
+                    ended: decision.ended,
+                    response: Err(ErrorCode::ConcurrentTransactions),
+                }
+            }
+            TransactionState::Empty | TransactionState::CompleteCommit | TransactionState::CompleteAbort => {
+                match next_epoch(transaction, named, request.fresh_producer_id) {
+                    Err(error) => Decision::answer(Err(error)),
+                    Ok((producer, _)) if producer == transaction.producer => Decision::answer(Ok(producer)),
+                    Ok((producer, last_epoch)) => {
+                        let previous = if producer.id == transaction.producer.id {
+                            transaction.previous_producer_id
+                        } else {
+                            transaction.producer.id
+                        };
+                        begin(now_ms, request, producer, last_epoch, previous)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The producer that may use the id from now on, and the epoch that a retry would name.
+fn next_epoch(transaction: &Transaction, named: ProducerIdAndEpoch, fresh_producer_id: i64) -> Checked<(ProducerIdAndEpoch, i16)> {
+    let current = transaction.producer;
+    if named.id >= 0 {
+        // A retry of a change whose answer was lost gets the same answer again.
+        if named.epoch == transaction.last_epoch && transaction.last_epoch >= 0 || named.id != current.id {
+            return Ok((current, transaction.last_epoch));
+        }
+        if named.epoch != current.epoch {
+            return Err(ErrorCode::ProducerFenced);
+        }
+    }
+    if current.epoch >= EPOCH_MAX {
+        let rotated = ProducerIdAndEpoch {
+            id: fresh_producer_id,
+            epoch: 0,
+        };
+        return Ok((rotated, if named.id >= 0 { named.epoch } else { -1 }));
+    }
+    let bumped = ProducerIdAndEpoch {
+        id: current.id,
+        epoch: current.epoch + 1,
+    };
+    Ok((bumped, if named.id >= 0 { current.epoch } else { -1 }))
+}
+
+fn begin(
+    now_ms: i64,
+    request: &InitProducerId,
+    producer: ProducerIdAndEpoch,
+    last_epoch: i16,
+    previous_producer_id: i64,
+) -> Decision<Checked<ProducerIdAndEpoch>> {
+    let transaction = Transaction {
+        producer,
+        last_epoch,
+        previous_producer_id,
+        next_producer_id: -1,
+        timeout_ms: request.timeout_ms,
+        state: TransactionState::Empty,
+        partitions: TopicPartitions::new(),
+        last_update_ms: now_ms,
+        start_ms: -1,
+        version: TransactionVersion::One,
+    };
+    Decision {
+        records: vec![TransactionRecord {
+            transactional_id: request.transactional_id.clone(),
+            value: Some(transaction),
+        }],
+        ended: Vec::new(),
+        response: Ok(producer),
+    }
+}

@@ -1,0 +1,80 @@
+//! May a producer's batch begin a transaction on a partition? Its coordinator knows (KIP-890).
+//!
+//! A batch that continues a transaction needs no question. For the first one, clients of version 1 must have added the partition; the
+//! write of a client of version 2 adds it. The log's guard, taken before the question, makes sure that no marker came between the answer and
+//! the append: no transaction is begun that nobody would end.
+
+use std::sync::Arc;
+
+use millstream_core::txn::{AddPartitions, ProducerIdAndEpoch, TransactionVersion};
+use millstream_log::{TransactionState, VerificationGuard};
+use millstream_protocol::ErrorCode;
+
+use super::one_partition;
+use crate::{broker::Broker, partition::Partition};
+
+/// What the first batch of a transaction needs to be appended; nothing if the transaction is already open on the partition.
+pub(crate) async fn verified_write(
+    broker: &Arc<Broker>,
+    partition: &Partition,
+    transactional_id: &str,
+    producer: ProducerIdAndEpoch,
+    version: TransactionVersion,
+) -> Result<Option<VerificationGuard>, ErrorCode> {
+    let TransactionState::Unverified(guard) = partition.log().transaction_state(producer.id) else {
+        return Ok(None);
+    };
+    let number = partition.id.partition;
+    let verified = match version {
+        TransactionVersion::One => {
+            let transactions = &broker.transactions;
+            transactions
+                .verify(broker, transactional_id, producer, &partition.topic, number)
+                .await
+        }
+        TransactionVersion::Two => {
+            let request = AddPartitions {
+                transactional_id: transactional_id.to_owned(),
+                producer,
+                partitions: one_partition(&partition.topic, number),
+                version,
+            };
+            broker.transactions.add_partitions(broker, request).await
+        }
+    };
+    verified.map(|()| Some(guard))
+}
+
+/// [`verified_write`] with the codes that producers expect: they know INVALID_PRODUCER_EPOCH where transaction requests have
+/// PRODUCER_FENCED, and those of version 1 retry only what they know from before there was a verification.
+pub(crate) async fn guard_for(
+    broker: &Arc<Broker>,
+    partition: &Partition,
+    transactional_id: &str,
+    producer: ProducerIdAndEpoch,
+    produce_version: i16,
+) -> Result<Option<VerificationGuard>, ErrorCode> {
+    /// First version whose writes add partitions.
+    const VERSION_TWO: i16 = 12;
+    /// First version whose clients know TRANSACTION_ABORTABLE.
+    const KNOWS_ABORTABLE: i16 = 11;
+    let version = if produce_version >= VERSION_TWO {
+        TransactionVersion::Two
+    } else {
+        TransactionVersion::One
+    };
+    let verified = verified_write(broker, partition, transactional_id, producer, version).await;
+    verified.map_err(|error| match error {
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        ErrorCode::TransactionAbortable if produce_version < KNOWS_ABORTABLE => ErrorCode::InvalidTxnState,
+        ErrorCode::ConcurrentTransactions
+        | ErrorCode::NotCoordinator
+        | ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::CoordinatorLoadInProgress
+            if version == TransactionVersion::One =>
+        {
+            ErrorCode::NotEnoughReplicas
+        }
+        other => other,
+    })
+}
