@@ -82,6 +82,14 @@ pub(crate) fn put_compact_string(out: &mut BytesMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
+/// Writes a string or null in compact form.
+pub(crate) fn put_compact_nullable_string(out: &mut BytesMut, text: Option<&str>) {
+    match text {
+        Some(text) => put_compact_string(out, text),
+        None => put_unsigned_varint(out, 0),
+    }
+}
+
 /// Takes fields from the front of a byte slice; every length is checked against what is left.
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -118,6 +126,11 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(RecordDecodeError::Truncated)?;
         self.rest = rest;
         Ok(*taken)
+    }
+
+    /// Bytes of a fixed number.
+    pub fn fixed<const N: usize>(&mut self) -> Result<[u8; N], RecordDecodeError> {
+        self.array()
     }
 
     /// An `i16`.

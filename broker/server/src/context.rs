@@ -19,3 +19,10 @@ pub struct RequestContext {
     /// Who it is.
     pub principal: &'static str,
 }
+
+impl RequestContext {
+    /// Where the client connects from, as Kafka shows it: `/10.0.0.1`.
+    pub fn host(&self) -> String {
+        format!("/{}", self.client_address)
+    }
+}

@@ -64,6 +64,8 @@ pub const API_VERSIONS: &[ApiKey] = &[
     ApiKey::DescribeProducers,
     ApiKey::DescribeTransactions,
     ApiKey::ListTransactions,
+    ApiKey::ConsumerGroupHeartbeat,
+    ApiKey::ConsumerGroupDescribe,
     ApiKey::DescribeTopicPartitions,
 ];
 
@@ -160,6 +162,8 @@ fn route(key: ApiKey, incoming: Incoming) -> BoxFuture<Answer> {
         ApiKey::DescribeProducers => now(incoming, describe_producers::handle),
         ApiKey::DescribeTransactions => now(incoming, describe_transactions::handle),
         ApiKey::ListTransactions => now(incoming, list_transactions::handle),
+        ApiKey::ConsumerGroupHeartbeat => now(incoming, consumer_group_heartbeat::handle),
+        ApiKey::ConsumerGroupDescribe => now(incoming, consumer_group_describe::handle),
         ApiKey::DescribeConfigs => now(incoming, describe_configs::handle),
         ApiKey::CreatePartitions => now(incoming, create_partitions::handle),
         ApiKey::DeleteGroups => now(incoming, delete_groups::handle),

@@ -7,6 +7,7 @@ use millstream_protocol::error_code::ErrorCode;
 
 use super::{
     Decision, GroupCoordinator, GroupDescription, GroupRecord, GroupState, ListedGroup, MemberDescription, OffsetDeleteResponse,
+    modern::ModernKind,
     state::{ClassicGroup, Member},
 };
 
@@ -24,7 +25,11 @@ impl GroupCoordinator {
             protocol: String::new(),
             members: Vec::new(),
         };
-        if let Some(group) = self.groups.get(group_id) {
+        if self.hard.modern(group_id).is_some() {
+            // As Kafka: to a request about classic groups, groups of other kinds are not there.
+            description.error_code = ErrorCode::GroupIdNotFound;
+            description.state = GroupState::Dead;
+        } else if let Some(group) = self.groups.get(group_id) {
             let is_stable = group.state() == GroupState::Stable;
             description.state = group.state();
             description.protocol_type = group.protocol_type.clone().unwrap_or_default();
@@ -40,19 +45,31 @@ impl GroupCoordinator {
     /// ListGroups: groups whose state and type are in the filters; an empty filter lets all through. Names match in any case.
     pub fn list_groups(&self, states: &[String], types: &[String]) -> Vec<ListedGroup> {
         let matches = |filter: &[String], name: &str| filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
-        if !matches(types, GROUP_TYPE) {
-            return Vec::new();
-        }
         let ids: BTreeSet<&String> = self.groups.keys().chain(self.hard.groups_with_offsets()).collect();
-        let listed = ids.into_iter().map(|group_id| {
+        let classic = ids.into_iter().filter(|group_id| self.hard.modern(group_id).is_none());
+        let listed = classic.map(|group_id| {
             let group = self.groups.get(group_id);
             ListedGroup {
                 group_id: group_id.clone(),
                 protocol_type: group.and_then(|group| group.protocol_type.clone()).unwrap_or_default(),
-                state: group.map_or(GroupState::Empty, ClassicGroup::state),
+                state: group.map_or(GroupState::Empty, ClassicGroup::state).name(),
+                group_type: GROUP_TYPE,
             }
         });
-        listed.filter(|group| matches(states, group.state.name())).collect()
+        let modern = self.hard.modern_groups().iter().map(|(group_id, group)| {
+            let name = match group.kind {
+                ModernKind::Consumer => "consumer",
+                ModernKind::Share => "share",
+            };
+            ListedGroup {
+                group_id: group_id.clone(),
+                protocol_type: name.to_owned(),
+                state: group.state().name(),
+                group_type: name,
+            }
+        });
+        let wanted = |group: &ListedGroup| matches(states, group.state) && matches(types, group.group_type);
+        listed.chain(modern).filter(wanted).collect()
     }
 
     /// DeleteGroups: removes empty groups with all their offsets. The outcomes are in request order.
@@ -61,6 +78,7 @@ impl GroupCoordinator {
         let mut outcomes = Vec::with_capacity(group_ids.len());
         for group_id in group_ids {
             let outcome = match self.state_of(group_id) {
+                _ if self.has_modern_members(group_id) => ErrorCode::NonEmptyGroup,
                 GroupState::Dead => ErrorCode::GroupIdNotFound,
                 GroupState::Empty if deleted.contains(group_id.as_str()) => ErrorCode::GroupIdNotFound,
                 GroupState::Empty => ErrorCode::None,
@@ -77,7 +95,11 @@ impl GroupCoordinator {
             ..Decision::<()>::default()
         };
         for group_id in deleted {
-            self.bury(group_id, &mut decision);
+            if self.hard.modern(group_id).is_some() {
+                self.bury_modern(group_id, &mut decision.records);
+            } else {
+                self.bury(group_id, &mut decision);
+            }
         }
         decision.with_response(outcomes)
     }
@@ -105,7 +127,8 @@ impl GroupCoordinator {
         for (topic, partitions) in topics {
             let is_subscribed = group
                 .and_then(|group| group.subscribed_topics.as_ref())
-                .is_some_and(|topics| topics.contains(topic));
+                .is_some_and(|topics| topics.contains(topic))
+                || self.is_subscribed_modern(group_id, topic);
             let outcome = if is_subscribed {
                 ErrorCode::GroupSubscribedToTopic
             } else {
@@ -150,9 +173,22 @@ impl GroupCoordinator {
     pub(super) fn state_of(&self, group_id: &str) -> GroupState {
         match self.groups.get(group_id) {
             Some(group) => group.state(),
-            None if self.hard.offsets(group_id).is_some() => GroupState::Empty,
+            None if self.hard.modern(group_id).is_some() || self.hard.offsets(group_id).is_some() => GroupState::Empty,
             None => GroupState::Dead,
         }
+    }
+
+    fn has_modern_members(&self, group_id: &str) -> bool {
+        self.hard.modern(group_id).is_some_and(|group| !group.members.is_empty())
+    }
+
+    /// An empty classic group becomes a group of another kind; its offsets stay.
+    pub(super) fn retire_classic(&mut self, group_id: &str, records: &mut Vec<GroupRecord>) {
+        let mut decision = Decision::default();
+        if self.groups.contains_key(group_id) {
+            self.bury(group_id, &mut decision);
+        }
+        records.append(&mut decision.records);
     }
 
     /// Removes an empty group itself.

@@ -24,6 +24,16 @@ pub struct GroupConfig {
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms` (600000): pause between two passes of offset expiry.
     pub offsets_retention_check_interval_ms: i64,
+    /// `group.consumer.session.timeout.ms` (45000): silence after which a member of a consumer group is removed, where its group says nothing.
+    pub consumer_session_timeout_ms: i32,
+    /// `group.share.session.timeout.ms` (45000): the same for share groups.
+    pub share_session_timeout_ms: i32,
+    /// `group.consumer.max.size` (2147483647)
+    pub consumer_members_max: usize,
+    /// `group.share.max.size` (200)
+    pub share_members_max: usize,
+    /// `group.consumer.assignors` (uniform, range): the first is the default.
+    pub consumer_assignors: Vec<String>,
     /// The largest encoded group record, in bytes: what fits into a batch of the offsets topic (its `max.message.bytes`, less the framing).
     pub group_record_bytes_max: usize,
 }
@@ -40,6 +50,11 @@ impl Default for GroupConfig {
             offset_metadata_bytes_max: 4_096,
             offsets_retention_ms: 10_080 * 60_000,
             offsets_retention_check_interval_ms: 600_000,
+            consumer_session_timeout_ms: 45_000,
+            share_session_timeout_ms: 45_000,
+            consumer_members_max: i32::MAX as usize,
+            share_members_max: 200,
+            consumer_assignors: vec!["uniform".to_owned(), "range".to_owned()],
             group_record_bytes_max: 1_000_000,
         }
     }

@@ -7,6 +7,7 @@ use millstream_protocol::error_code::ErrorCode;
 use super::{
     Decision, GroupConfig, GroupMetadata, GroupRecord, HardState, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
     LeaveGroupResponse, ParkedResponse, Reply, SyncGroupRequest, SyncGroupResponse, Token, join,
+    modern::{ModernKind, Regexes, session_key},
     state::{ClassicGroup, Turn},
     timers::{TimerKey, Timers},
 };
@@ -20,6 +21,12 @@ pub struct GroupCoordinator {
     /// "simple" group) has no entry.
     pub(super) groups: BTreeMap<String, ClassicGroup>,
     pub(super) timers: Timers,
+    /// What patterns of consumer groups mean.
+    pub(super) regexes: Regexes,
+    /// The member epoch that a timer for giving up partitions runs for.
+    pub(super) revocation_epochs: BTreeMap<TimerKey, i32>,
+    /// The image that a consumer or share group was last checked with.
+    pub(super) checked_images: BTreeMap<String, u64>,
 }
 
 impl GroupCoordinator {
@@ -30,6 +37,9 @@ impl GroupCoordinator {
             hard: HardState::default(),
             groups: BTreeMap::new(),
             timers: Timers::default(),
+            regexes: Regexes::default(),
+            revocation_epochs: BTreeMap::new(),
+            checked_images: BTreeMap::new(),
         }
     }
 
@@ -55,7 +65,22 @@ impl GroupCoordinator {
             hard,
             groups,
             timers,
+            regexes: _,
+            revocation_epochs: _,
+            checked_images: _,
         } = self;
+        for (group_id, group) in hard.modern_groups() {
+            let timeout_ms = match group.kind {
+                ModernKind::Consumer => config.consumer_session_timeout_ms,
+                ModernKind::Share => config.share_session_timeout_ms,
+            };
+            for member_id in group.members.keys() {
+                timers.schedule(
+                    session_key(group.kind, group_id, member_id),
+                    now_ms.saturating_add(timeout_ms.into()),
+                );
+            }
+        }
         let mut decision = Decision::default();
         for (group_id, metadata) in hard.groups() {
             let mut group = ClassicGroup::from_metadata(group_id.clone(), metadata);
@@ -127,6 +152,16 @@ impl GroupCoordinator {
                 TimerKey::Sync { group_id } => {
                     self.with_group(now_ms, &group_id, &mut decision, |group, turn| group.on_sync_timer(turn));
                 }
+                TimerKey::ModernSession { kind, group_id, member_id } => self.on_modern_session(kind, &group_id, &member_id, &mut decision),
+                TimerKey::Revocation { group_id, member_id } => {
+                    let key = TimerKey::Revocation {
+                        group_id: group_id.clone(),
+                        member_id: member_id.clone(),
+                    };
+                    if let Some(epoch) = self.revocation_epochs.remove(&key) {
+                        self.on_revocation(&group_id, &member_id, epoch, &mut decision);
+                    }
+                }
                 TimerKey::OffsetExpiry => {
                     self.expire_offsets(now_ms, &mut decision);
                     // Never 0, or this loop would not end.
@@ -148,6 +183,7 @@ impl GroupCoordinator {
             Ok(()) => None,
             Err(error) => Some(error),
         };
+        let refused = refused.or_else(|| self.make_way_for_classic(&request.group_id, &mut decision.records).err());
         if let Some(error) = refused {
             let response = ParkedResponse::Join(JoinGroupResponse::error(error, request.member_id));
             decision.replies.push(Reply { token, response });

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{CommittedOffset, Decision, GroupCoordinator, GroupState, admin::tombstone, state::ClassicGroup};
+use super::{CommittedOffset, Decision, GroupCoordinator, GroupState, admin::tombstone, modern::ModernKind, state::ClassicGroup};
 
 /// What the retention of a group's offsets counts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +27,27 @@ impl GroupCoordinator {
     /// One pass over all groups.
     pub(super) fn expire_offsets(&mut self, now_ms: i64, decision: &mut Decision) {
         let group_ids: BTreeSet<String> = self.groups.keys().chain(self.hard.groups_with_offsets()).cloned().collect();
+        self.expire_modern_groups(decision);
         for group_id in group_ids {
             let all_expired = self.expire_group(now_ms, &group_id, decision);
             let has_pending_members = self.groups.get(&group_id).is_some_and(|group| !group.pending_joins.is_empty());
-            if all_expired && !has_pending_members && self.state_of(&group_id) == GroupState::Empty {
+            let is_classic = self.hard.modern(&group_id).is_none();
+            if all_expired && is_classic && !has_pending_members && self.state_of(&group_id) == GroupState::Empty {
                 self.bury(&group_id, decision);
             }
+        }
+    }
+
+    /// Empty consumer groups without offsets go away. Share groups stay until somebody deletes them, as their state is elsewhere.
+    fn expire_modern_groups(&mut self, decision: &mut Decision) {
+        let groups = self.hard.modern_groups().iter();
+        let unused = groups.filter(|(group_id, group)| {
+            let is_empty = group.kind == ModernKind::Consumer && group.members.is_empty();
+            is_empty && self.hard.offsets(group_id).is_none() && !self.hard.has_any_pending(group_id)
+        });
+        let unused: Vec<String> = unused.map(|(group_id, _)| group_id.clone()).collect();
+        for group_id in unused {
+            self.bury_modern(&group_id, &mut decision.records);
         }
     }
 
@@ -44,7 +59,8 @@ impl GroupCoordinator {
         for (topic, partitions) in self.hard.offsets(group_id).into_iter().flatten() {
             let is_subscribed = group
                 .and_then(|group| group.subscribed_topics.as_ref())
-                .is_some_and(|topics| topics.contains(topic));
+                .is_some_and(|topics| topics.contains(topic))
+                || self.is_subscribed_modern(group_id, topic);
             for (partition, stored) in partitions {
                 let is_expired =
                     !is_subscribed && self.is_expired(now_ms, base, &stored.commit) && !self.hard.has_pending(group_id, topic, *partition);

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CommittedOffset, GroupMetadata, GroupRecord};
+use super::{
+    CommittedOffset, GroupMetadata, GroupRecord,
+    modern::{ModernChange, ModernGroup, ModernRecord},
+};
 
 /// Offsets by topic and partition.
 pub(super) type OffsetsByTopic = BTreeMap<String, BTreeMap<i32, StoredOffset>>;
@@ -20,6 +23,7 @@ pub(super) struct StoredOffset {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HardState {
     groups: BTreeMap<String, GroupMetadata>,
+    modern: BTreeMap<String, ModernGroup>,
     offsets: BTreeMap<String, OffsetsByTopic>,
     /// By producer id, then group: what a commit marker will make visible.
     pending: BTreeMap<i64, BTreeMap<String, OffsetsByTopic>>,
@@ -30,6 +34,28 @@ impl HardState {
     /// Group metadata by group id.
     pub(super) fn groups(&self) -> &BTreeMap<String, GroupMetadata> {
         &self.groups
+    }
+
+    /// A consumer or share group.
+    pub(super) fn modern(&self, group_id: &str) -> Option<&ModernGroup> {
+        self.modern.get(group_id)
+    }
+
+    /// Consumer and share groups by id.
+    pub(super) fn modern_groups(&self) -> &BTreeMap<String, ModernGroup> {
+        &self.modern
+    }
+
+    fn apply_modern(&mut self, record: &ModernRecord) {
+        if record.change == ModernChange::Group(None) {
+            self.modern.remove(&record.group_id);
+            return;
+        }
+        let group = self
+            .modern
+            .entry(record.group_id.clone())
+            .or_insert_with(|| ModernGroup::new(record.kind));
+        group.apply(&record.change);
     }
 
     /// Ids of groups with committed offsets.
@@ -93,6 +119,7 @@ impl HardState {
                 partition,
                 value: None,
             } => self.forget_offset(group_id, topic, *partition),
+            GroupRecord::Modern(record) => self.apply_modern(record),
         }
     }
 

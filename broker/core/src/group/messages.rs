@@ -213,6 +213,10 @@ pub struct OffsetFetchRequest {
     pub group_id: String,
     /// Topics and partitions, or `None` for all that have a committed offset.
     pub topics: Option<Vec<(String, Vec<i32>)>>,
+    /// The member that asks, and its epoch, from version 9 on (KIP-848); empty and -1 from outside the group.
+    pub member_id: String,
+    /// See `member_id`.
+    pub member_epoch: i32,
     /// Answer UNSTABLE_OFFSET_COMMIT where an open transaction holds an offset (KIP-447).
     pub require_stable: bool,
 }
@@ -278,13 +282,15 @@ pub struct MemberDescription {
     pub assignment: Bytes,
 }
 
-/// A group as ListGroups shows it. Its type is always `classic`.
+/// A group as ListGroups shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedGroup {
     /// The group.
     pub group_id: String,
     /// Its protocol type, empty if it never had members.
     pub protocol_type: String,
-    /// Its state.
-    pub state: GroupState,
+    /// Name of its state.
+    pub state: &'static str,
+    /// `classic`, `consumer` or `share`.
+    pub group_type: &'static str,
 }

@@ -48,6 +48,8 @@ mod group_state;
 mod hard_state;
 mod state;
 
+pub mod modern;
+
 mod join;
 mod leave;
 mod rebalance;

@@ -39,6 +39,24 @@ impl GroupCoordinator {
         // A commit with generation -1 comes from a consumer that assigns partitions itself, or from an administrator who resets offsets.
         let is_simple = request.generation_id < 0;
         let names_member = !is_simple || !request.member_id.is_empty() || request.group_instance_id.is_some();
+        if self.hard.modern(&request.group_id).is_some() {
+            let epoch = request.generation_id;
+            if is_transactional && epoch < 0 && request.member_id.is_empty() {
+                return Ok(());
+            }
+            if !is_transactional && epoch >= 0 && !request.knows_group_id_not_found {
+                // A classic client's generation means nothing here.
+                return Err(ErrorCode::UnsupportedVersion);
+            }
+            let stale = |error| match error {
+                // What clients of the transactional request know.
+                ErrorCode::StaleMemberEpoch if is_transactional => ErrorCode::IllegalGeneration,
+                other => other,
+            };
+            return self
+                .check_member_epoch(&request.group_id, &request.member_id, epoch, true)
+                .map_err(stale);
+        }
         let Some(group) = self.groups.get(&request.group_id) else {
             return if is_simple {
                 Ok(())
@@ -119,8 +137,9 @@ impl GroupCoordinator {
     /// OffsetFetch for one group. An unknown group or partition is offset -1 without an error.
     ///
     /// Reads applied state; rule 3 of the module doc makes it durable state.
-    pub fn fetch_offsets(&self, request: &OffsetFetchRequest) -> OffsetFetchResponse {
+    pub fn fetch_offsets(&self, request: &OffsetFetchRequest) -> Result<OffsetFetchResponse, ErrorCode> {
         let group_id = request.group_id.as_str();
+        self.check_member_epoch(group_id, &request.member_id, request.member_epoch, false)?;
         let fetch_topic = |topic: &String, partitions: &[i32]| {
             let fetched = partitions
                 .iter()
@@ -128,7 +147,7 @@ impl GroupCoordinator {
                 .collect();
             (topic.clone(), fetched)
         };
-        match &request.topics {
+        Ok(match &request.topics {
             Some(topics) => topics.iter().map(|(topic, partitions)| fetch_topic(topic, partitions)).collect(),
             None => {
                 let topics = self.hard.offsets(group_id).into_iter().flatten();
@@ -136,7 +155,7 @@ impl GroupCoordinator {
                     .map(|(topic, partitions)| fetch_topic(topic, &partitions.keys().copied().collect::<Vec<_>>()))
                     .collect()
             }
-        }
+        })
     }
 
     fn fetch_offset(&self, group_id: &str, topic: &str, partition: i32, require_stable: bool) -> FetchedOffset {

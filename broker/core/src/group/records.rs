@@ -10,11 +10,12 @@
 //!            bytes subscription, bytes assignment
 //! ```
 //! Version 4 of both values is "flexible": compact lengths (unsigned varint of length + 1) and tagged fields, which are skipped. We write
-//! version 3, or 1 for an offset with its own expire time, as Kafka does. A null value is a tombstone. Keys from 3 up belong to other kinds
-//! of groups and decode as `None`.
+//! version 3, or 1 for an offset with its own expire time, as Kafka does. A null value is a tombstone. Keys from 3 up belong to
+//! consumer and share groups ([`super::modern`]).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::modern::ModernRecord;
 use crate::records::{Reader, RecordDecodeError, length_i32, put_bytes, put_nullable_string, put_string};
 
 const KEY_VERSION_OFFSET: i16 = 1;
@@ -46,6 +47,8 @@ pub enum GroupRecord {
         /// The commit.
         value: Option<CommittedOffset>,
     },
+    /// A change of a consumer or share group.
+    Modern(ModernRecord),
 }
 
 /// What the log knows of a group.
@@ -104,6 +107,9 @@ pub struct CommittedOffset {
 impl GroupRecord {
     /// The record's key.
     pub fn encode_key(&self) -> Bytes {
+        if let Self::Modern(record) = self {
+            return record.encode_key();
+        }
         let mut out = BytesMut::new();
         match self {
             Self::Group { group_id, value: _ } => {
@@ -121,6 +127,7 @@ impl GroupRecord {
                 put_string(&mut out, topic);
                 out.put_i32(*partition);
             }
+            Self::Modern(_) => {}
         }
         out.freeze()
     }
@@ -130,11 +137,15 @@ impl GroupRecord {
         match self {
             Self::Group { value, .. } => value.as_ref().map(GroupMetadata::encode),
             Self::Offset { value, .. } => value.as_ref().map(CommittedOffset::encode),
+            Self::Modern(record) => record.encode_value(),
         }
     }
 
     /// Reads a record; `Ok(None)` if its key belongs to something else (a newer kind of group).
     pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordDecodeError> {
+        if let Some(record) = ModernRecord::decode(key, value)? {
+            return Ok(Some(Self::Modern(record)));
+        }
         let mut key = Reader::new(key);
         match key.i16()? {
             0 | KEY_VERSION_OFFSET => Ok(Some(Self::Offset {

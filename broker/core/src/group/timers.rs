@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::modern::ModernKind;
+
 /// What a deadline is for. Setting a key again replaces its deadline.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum TimerKey {
@@ -21,6 +23,22 @@ pub(super) enum TimerKey {
     Sync {
         /// The group.
         group_id: String,
+    },
+    /// The session of a member of a consumer or share group.
+    ModernSession {
+        /// The kind of the group.
+        kind: ModernKind,
+        /// The group.
+        group_id: String,
+        /// The member.
+        member_id: String,
+    },
+    /// The end of a member's time to give up partitions.
+    Revocation {
+        /// The group.
+        group_id: String,
+        /// The member.
+        member_id: String,
     },
     /// The next pass of offset expiry.
     OffsetExpiry,

@@ -3,11 +3,12 @@
 //! A record that contradicts the image is refused and changes nothing. The controller never decides such a record, so the shell
 //! treats the error as damage of the metadata log and stops.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use uuid::Uuid;
 
 use super::{
+    configs::Overrides,
     image::{BindingImage, ClusterImage, PluginImage, TopicImage, ViewImage},
     records::{ConfigTarget, ConfigsReplaced, MetadataRecord, PartitionChanged, PartitionsAdded, TopicCreated, ViewCreated},
 };
@@ -240,6 +241,8 @@ impl ClusterImage {
             ConfigTarget::AllBrokers => self.broker_default_configs = configs,
             ConfigTarget::Broker { id } if configs.is_empty() => drop(self.broker_configs.remove(id)),
             ConfigTarget::Broker { id } => drop(self.broker_configs.insert(*id, configs)),
+            ConfigTarget::Group { name } => replace_named(&mut self.group_configs, name, configs),
+            ConfigTarget::ClientMetrics { name } => replace_named(&mut self.client_metrics, name, configs),
             ConfigTarget::Topic { id } => {
                 let name = self.names.get(id).ok_or(ApplyError::UnknownId { id: *id })?;
                 if let Some(view) = self.views.get_mut(name) {
@@ -276,4 +279,11 @@ impl ClusterImage {
 
 fn sort(bindings: &mut [BindingImage]) {
     bindings.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
+}
+fn replace_named(all: &mut BTreeMap<String, Overrides>, name: &str, configs: Overrides) {
+    if configs.is_empty() {
+        all.remove(name);
+    } else {
+        all.insert(name.to_owned(), configs);
+    }
 }

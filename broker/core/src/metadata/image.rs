@@ -138,6 +138,10 @@ pub struct ClusterImage {
     pub broker_default_configs: Overrides,
     /// Values altered for one broker.
     pub broker_configs: BTreeMap<i32, Overrides>,
+    /// Values set on groups.
+    pub group_configs: BTreeMap<String, Overrides>,
+    /// Client metrics subscriptions.
+    pub client_metrics: BTreeMap<String, Overrides>,
     /// First producer id that no block holds yet.
     pub next_producer_id: i64,
 }
@@ -154,6 +158,8 @@ impl ClusterImage {
             plugins: BTreeMap::new(),
             broker_default_configs: Overrides::new(),
             broker_configs: BTreeMap::new(),
+            group_configs: BTreeMap::new(),
+            client_metrics: BTreeMap::new(),
             next_producer_id: 0,
         }
     }

@@ -89,6 +89,16 @@ pub enum ConfigTarget {
     },
     /// All brokers.
     AllBrokers,
+    /// A group.
+    Group {
+        /// Its id.
+        name: String,
+    },
+    /// A client metrics subscription.
+    ClientMetrics {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// The values set on something, all of them.

@@ -19,6 +19,7 @@ use millstream_core::{
         Decision, GroupConfig, GroupCoordinator, GroupDescription, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
         LeaveGroupRequest, LeaveGroupResponse, ListedGroup, OffsetCommitRequest, OffsetDeleteResponse, OffsetFetchRequest,
         OffsetFetchResponse, PartitionOutcomes, SyncGroupRequest, SyncGroupResponse,
+        modern::{ModernDescription, ModernHeartbeat, ModernHeartbeatResponse, ModernKind, ModernRefusal},
     },
     metadata::names::CONSUMER_OFFSETS,
 };
@@ -108,7 +109,7 @@ impl GroupService {
     /// OffsetFetch.
     pub(crate) async fn fetch_offsets(&self, broker: &Arc<Broker>, request: OffsetFetchRequest) -> Result<OffsetFetchResponse, ErrorCode> {
         let shard = self.shard_of(broker, &request.group_id).await?;
-        shard.decide(move |groups, _| answer(groups.fetch_offsets(&request))).await
+        shard.decide(move |groups, _| answer(groups.fetch_offsets(&request))).await?
     }
 
     /// OffsetDelete, of partitions that exist.
@@ -126,6 +127,30 @@ impl GroupService {
     pub(crate) async fn describe_group(&self, broker: &Arc<Broker>, group_id: String) -> Result<GroupDescription, ErrorCode> {
         let shard = self.shard_of(broker, &group_id).await?;
         shard.decide(move |groups, _| answer(groups.describe_group(&group_id))).await
+    }
+
+    /// ConsumerGroupHeartbeat and ShareGroupHeartbeat.
+    pub(crate) async fn modern_heartbeat(
+        &self,
+        broker: &Arc<Broker>,
+        request: ModernHeartbeat,
+    ) -> Result<Result<ModernHeartbeatResponse, ModernRefusal>, ErrorCode> {
+        let shard = self.shard_of(broker, &request.group_id).await?;
+        let image = broker.metadata.image();
+        shard
+            .decide(move |groups, now_ms| groups.modern_heartbeat(now_ms, &request, &image))
+            .await
+    }
+
+    /// ConsumerGroupDescribe and ShareGroupDescribe for one group.
+    pub(crate) async fn describe_modern(
+        &self,
+        broker: &Arc<Broker>,
+        kind: ModernKind,
+        group_id: String,
+    ) -> Result<Option<ModernDescription>, ErrorCode> {
+        let shard = self.shard_of(broker, &group_id).await?;
+        shard.decide(move |groups, _| answer(groups.describe_modern(kind, &group_id))).await
     }
 
     /// DeleteGroups for one group.
@@ -252,6 +277,15 @@ pub(crate) fn group_config(config: &BrokerConfig) -> GroupConfig {
         offset_metadata_bytes_max: config.size("offset.metadata.max.bytes"),
         offsets_retention_ms: config.number("offsets.retention.minutes").saturating_mul(60_000),
         offsets_retention_check_interval_ms: config.number("offsets.retention.check.interval.ms"),
+        consumer_session_timeout_ms: int("group.consumer.session.timeout.ms"),
+        share_session_timeout_ms: int("group.share.session.timeout.ms"),
+        consumer_members_max: config.size("group.consumer.max.size"),
+        share_members_max: config.size("group.share.max.size"),
+        consumer_assignors: config
+            .text("group.consumer.assignors")
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .collect(),
         ..GroupConfig::default()
     }
 }

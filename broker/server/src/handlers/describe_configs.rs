@@ -1,13 +1,12 @@
 //! DescribeConfigs: every configuration of a topic, view or broker, with its value, source and type.
 //!
-//! Groups, client metrics and broker loggers have nothing that could be set here; they are answered as Kafka answers for ones that
-//! nobody configured.
+//! Groups and client metrics subscriptions are described whether or not anybody configured them. Loggers have nothing to set here.
 
 use std::sync::Arc;
 
 use millstream_core::metadata::{
     ClusterImage,
-    configs::{BrokerLayers, ConfigEntry, Overrides, describe_broker, describe_topic, describe_view},
+    configs::{BrokerLayers, ConfigEntry, Overrides, Scope, describe_broker, describe_named, describe_topic, describe_view},
     controller::{Outcome, Refusal},
 };
 use millstream_protocol::{
@@ -103,7 +102,8 @@ fn entries(cluster: &Cluster<'_>, kind: i8, name: &str) -> Outcome<Vec<ConfigEnt
         resource_type::BROKER_LOGGER => this_broker(cluster, name).map(|()| Vec::new()),
         resource_type::CLIENT_METRICS if name.is_empty() => Err(invalid("Client metrics subscription name must not be empty")),
         resource_type::GROUP if name.is_empty() => Err(invalid("Group name must not be empty")),
-        resource_type::CLIENT_METRICS | resource_type::GROUP => Ok(Vec::new()),
+        resource_type::CLIENT_METRICS => Ok(of_named(cluster, Scope::ClientMetrics, cluster.image.client_metrics.get(name))),
+        resource_type::GROUP => Ok(of_named(cluster, Scope::Group, cluster.image.group_configs.get(name))),
         other => Err(invalid(format!("Unsupported resource type: {other}"))),
     }
 }
@@ -120,6 +120,12 @@ fn of_topic(cluster: &Cluster<'_>, name: &str) -> Outcome<Vec<ConfigEntry>> {
             Err(refusal(code, code.message()))
         }
     }
+}
+
+fn of_named(cluster: &Cluster<'_>, scope: Scope, overrides: Option<&Overrides>) -> Vec<ConfigEntry> {
+    let none = Overrides::new();
+    let layers = cluster.image.broker_layers(Some(cluster.node_id), cluster.fixed);
+    describe_named(scope, overrides.unwrap_or(&none), &layers)
 }
 
 /// What was altered for all brokers, and nothing else.

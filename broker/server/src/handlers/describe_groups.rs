@@ -22,11 +22,7 @@ const OPERATIONS_NOT_ASKED_FOR: i32 = i32::MIN;
 const ALL_GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
-    let authorized_operations = if request.include_authorized_operations {
-        ALL_GROUP_OPERATIONS
-    } else {
-        OPERATIONS_NOT_ASKED_FOR
-    };
+    let authorized_operations = group_operations(request.include_authorized_operations);
     let descriptions = stream::iter(request.groups).map(|group_id| describe(Arc::clone(&broker), group_id));
     let groups = descriptions
         .buffered(GROUPS_AT_ONCE)
@@ -36,6 +32,15 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     DescribeGroupsResponse {
         throttle_time_ms: 0,
         groups,
+    }
+}
+
+/// The operations that the client may do with a group, if it asked.
+pub(super) fn group_operations(are_asked_for: bool) -> i32 {
+    if are_asked_for {
+        ALL_GROUP_OPERATIONS
+    } else {
+        OPERATIONS_NOT_ASKED_FOR
     }
 }
 

@@ -1,4 +1,4 @@
-//! IncrementalAlterConfigs: sets, deletes, appends to and subtracts from the values of topics, views and brokers.
+//! IncrementalAlterConfigs: sets, deletes, appends to and subtracts from the values of topics, views, brokers, groups and client metrics.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ fn alteration(resource: AlterConfigsResource) -> Result<AlterConfigs, Refusal> {
     })
 }
 
-fn config_resource(kind: i8, name: &str) -> Result<ConfigResource, Refusal> {
+pub(super) fn config_resource(kind: i8, name: &str) -> Result<ConfigResource, Refusal> {
     match kind {
         resource_type::TOPIC => Ok(ConfigResource::Topic(name.to_owned())),
         resource_type::BROKER if name.is_empty() => Ok(ConfigResource::AllBrokers),
@@ -68,7 +68,9 @@ fn config_resource(kind: i8, name: &str) -> Result<ConfigResource, Refusal> {
                 .map_err(|_| refusal(ErrorCode::InvalidRequest, "Broker id must be an integer."))?;
             Ok(ConfigResource::Broker(id))
         }
-        resource_type::BROKER_LOGGER | resource_type::CLIENT_METRICS | resource_type::GROUP => Err(refusal(
+        resource_type::GROUP => Ok(ConfigResource::Group(name.to_owned())),
+        resource_type::CLIENT_METRICS => Ok(ConfigResource::ClientMetrics(name.to_owned())),
+        resource_type::BROKER_LOGGER => Err(refusal(
             ErrorCode::InvalidRequest,
             "This server has no configurations for this type of resource.",
         )),
@@ -130,7 +132,8 @@ mod tests {
         assert_eq!(config_resource(TOPIC, "a"), Ok(ConfigResource::Topic("a".to_owned())));
         assert_eq!(config_resource(BROKER, "7"), Ok(ConfigResource::Broker(7)));
         assert_eq!(config_resource(BROKER, ""), Ok(ConfigResource::AllBrokers));
-        for (kind, name) in [(BROKER, "x"), (GROUP, "g"), (0, "a")] {
+        assert_eq!(config_resource(GROUP, "g"), Ok(ConfigResource::Group("g".to_owned())));
+        for (kind, name) in [(BROKER, "x"), (0, "a")] {
             assert_eq!(config_resource(kind, name).unwrap_err().code, ErrorCode::InvalidRequest);
         }
     }

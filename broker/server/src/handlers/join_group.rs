@@ -35,7 +35,7 @@ fn to_core(context: &RequestContext, request: JoinGroupRequest, member_uuid: Uui
         member_id: owned(request.member_id),
         group_instance_id: request.group_instance_id.map(owned),
         client_id: owned(context.client_id.clone()),
-        client_host: format!("/{}", context.client_address),
+        client_host: context.host(),
         protocol_type: owned(request.protocol_type),
         protocols: request
             .protocols

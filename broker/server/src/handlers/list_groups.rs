@@ -10,9 +10,6 @@ use millstream_protocol::{
 
 use crate::{broker::Broker, context::RequestContext};
 
-/// The type of all our groups.
-const CLASSIC: KString = KString::from_static("classic");
-
 pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, request: ListGroupsRequest) -> ListGroupsResponse {
     let owned = |names: Vec<KString>| names.into_iter().map(String::from).collect();
     match broker
@@ -36,7 +33,7 @@ fn to_wire(group: group::ListedGroup) -> ListedGroup {
     ListedGroup {
         group_id: group.group_id.into(),
         protocol_type: group.protocol_type.into(),
-        group_state: KString::from_static(group.state.name()),
-        group_type: CLASSIC,
+        group_state: KString::from_static(group.state),
+        group_type: KString::from_static(group.group_type),
     }
 }

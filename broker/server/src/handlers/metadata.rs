@@ -89,7 +89,8 @@ fn wanted(topics: Option<Vec<MetadataRequestTopic>>, version: i16) -> Wanted {
     let asked = topics.into_iter().map(|topic| match topic.name {
         Some(name) if topic.topic_id.is_nil() => Asked::Name(name.into()),
         // Versions 10 and 11 have the field, but Kafka serves ids from 12 on, where a response may lack the name.
-        None if version >= 12 && !topic.topic_id.is_nil() => Asked::Id(topic.topic_id),
+        // Java's admin client sends an empty name with it.
+        _ if version >= 12 && !topic.topic_id.is_nil() => Asked::Id(topic.topic_id),
         Some(_) | None => Asked::Malformed,
     });
     Wanted::These(asked.filter(|asked| seen.insert(asked.clone())).collect())
@@ -218,7 +219,7 @@ mod tests {
             name: Some(KString::from("a")),
             topic_id: Uuid::from_u128(5),
         };
-        assert_eq!(wanted(Some(vec![both]), 13), Wanted::These(vec![Asked::Malformed]));
+        assert_eq!(wanted(Some(vec![both]), 13), Wanted::These(vec![Asked::Id(Uuid::from_u128(5))]));
     }
 
     #[test]

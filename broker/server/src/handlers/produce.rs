@@ -34,6 +34,9 @@ use crate::{
     validation::{Refused, ValidBatch, off_turn, validate},
 };
 
+/// First version that names topics by id (KIP-516).
+const TOPIC_ID_VERSION: i16 = 13;
+
 /// What came of starting a produce request.
 pub(crate) enum Started {
     /// All partitions are appended or refused; the response comes when the acknowledgements are true.
@@ -146,7 +149,7 @@ async fn produce_topic(
     };
     let target = match refusal {
         Some(refusal) => Err(refusal),
-        None => writable_topic(image, &topic.name),
+        None => writable_topic(image, context.version, &topic),
     };
     let partitions = match target {
         Err(refusal) => topic
@@ -171,7 +174,13 @@ async fn produce_topic(
     }
 }
 
-fn writable_topic<'a>(image: &'a ClusterImage, name: &str) -> Result<&'a Arc<TopicImage>, Refused> {
+fn writable_topic<'a>(image: &'a ClusterImage, version: i16, topic: &TopicProduceData) -> Result<&'a Arc<TopicImage>, Refused> {
+    let name = if version >= TOPIC_ID_VERSION {
+        let known = image.names.get(&topic.topic_id);
+        known.ok_or_else(|| Refused::new(ErrorCode::UnknownTopicId, format!("no topic has the id {}", topic.topic_id)))?
+    } else {
+        topic.name.as_str()
+    };
     if let Some(topic) = image.topic(name) {
         if topic.internal {
             return Err(Refused::new(

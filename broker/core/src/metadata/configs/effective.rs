@@ -48,6 +48,10 @@ pub enum ConfigSource {
     StaticBroker,
     /// The default.
     Default,
+    /// Set on the client metrics subscription.
+    DynamicClientMetrics,
+    /// Set on the group.
+    DynamicGroup,
 }
 
 impl ConfigSource {
@@ -59,6 +63,8 @@ impl ConfigSource {
             Self::DynamicDefaultBroker => 3,
             Self::StaticBroker => 4,
             Self::Default => 5,
+            Self::DynamicClientMetrics => 7,
+            Self::DynamicGroup => 8,
         }
     }
 }
@@ -112,6 +118,31 @@ pub fn describe_view(overrides: &Overrides) -> Vec<ConfigEntry> {
         .collect()
 }
 
+/// Every entry of a group or a client metrics subscription. What comes from the broker counts as its default.
+pub fn describe_named(scope: Scope, overrides: &Overrides, layers: &BrokerLayers<'_>) -> Vec<ConfigEntry> {
+    let own = |mut entry: ConfigEntry| {
+        let is_own = |source: ConfigSource| matches!(source, ConfigSource::DynamicGroup | ConfigSource::DynamicClientMetrics);
+        if !is_own(entry.source) {
+            entry.source = ConfigSource::Default;
+        }
+        let default = ConfigSynonym {
+            name: entry.name,
+            value: scope.definition(entry.name).and_then(|definition| {
+                let value = effective_value(scope, definition.name, &NOTHING, layers);
+                value.filter(|_| !definition.sensitive)
+            }),
+            source: ConfigSource::Default,
+        };
+        entry.synonyms.retain(|synonym| is_own(synonym.source));
+        entry.synonyms.push(default);
+        entry
+    };
+    scope
+        .definitions()
+        .map(|definition| own(entry(scope, definition, overrides, layers)))
+        .collect()
+}
+
 /// Every entry of a broker.
 pub fn describe_broker(layers: &BrokerLayers<'_>) -> Vec<ConfigEntry> {
     Scope::Broker
@@ -148,7 +179,11 @@ pub(super) fn settings<'a>(
         found.push(Setting {
             name,
             value,
-            source: ConfigSource::DynamicTopic,
+            source: match scope {
+                Scope::Topic | Scope::View | Scope::Broker => ConfigSource::DynamicTopic,
+                Scope::Group => ConfigSource::DynamicGroup,
+                Scope::ClientMetrics => ConfigSource::DynamicClientMetrics,
+            },
             unit: Unit::Same,
         });
     }

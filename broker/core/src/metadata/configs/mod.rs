@@ -6,21 +6,26 @@
 //! Times are milliseconds and sizes bytes unless a name says otherwise.
 
 pub mod broker;
+pub mod coordinators;
+pub mod groups;
 pub mod logs;
+pub mod operations;
 pub mod topic;
 pub mod view;
 
 mod alter;
 mod definition;
 mod effective;
+mod group_values;
 mod typed;
 
 pub use alter::{AlterOp, ConfigChange, alter_incrementally, replace};
 pub use definition::{ConfigDef, ConfigType, Importance, Synonym, Unit, VALUE_BYTES_MAX, Validator};
 pub(crate) use effective::nothing;
 pub use effective::{
-    BrokerLayers, ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_topic, describe_view, effective_value,
+    BrokerLayers, ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_named, describe_topic, describe_view, effective_value,
 };
+pub use group_values::{ClientFacts, ClientMatch, ShareOffsetReset};
 pub use typed::{CleanupPolicy, Compression, Durability, TimestampType, TopicConfig, check_topic_rules};
 
 use std::collections::BTreeMap;
@@ -37,17 +42,23 @@ pub enum Scope {
     View,
     /// A broker, or all of them.
     Broker,
+    /// A group.
+    Group,
+    /// A client metrics subscription.
+    ClientMetrics,
 }
 
 impl Scope {
     /// Every definition of the scope.
     pub fn definitions(self) -> impl Iterator<Item = &'static ConfigDef> {
-        let (first, second): (&'static [ConfigDef], &'static [ConfigDef]) = match self {
-            Self::Topic => (topic::CONFIGS, &[]),
-            Self::View => (view::CONFIGS, &[]),
-            Self::Broker => (broker::CONFIGS, logs::CONFIGS),
+        let tables: &'static [&'static [ConfigDef]] = match self {
+            Self::Topic => &[topic::CONFIGS],
+            Self::View => &[view::CONFIGS],
+            Self::Broker => &[broker::CONFIGS, logs::CONFIGS, coordinators::CONFIGS, operations::CONFIGS],
+            Self::Group => &[groups::CONFIGS],
+            Self::ClientMetrics => &[groups::CLIENT_METRICS_CONFIGS],
         };
-        first.iter().chain(second)
+        tables.iter().copied().flatten()
     }
 
     /// The definition of a name.
@@ -72,6 +83,8 @@ impl Scope {
             Self::Topic => "topic",
             Self::View => "view",
             Self::Broker => "broker",
+            Self::Group => "group",
+            Self::ClientMetrics => "client metrics",
         }
     }
 }
@@ -82,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    const SCOPES: [Scope; 3] = [Scope::Topic, Scope::View, Scope::Broker];
+    const SCOPES: [Scope; 5] = [Scope::Topic, Scope::View, Scope::Broker, Scope::Group, Scope::ClientMetrics];
 
     #[test]
     fn every_name_is_defined_once_and_documented() {

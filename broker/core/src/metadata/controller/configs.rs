@@ -8,7 +8,13 @@ use uuid::Uuid;
 use super::{Context, Decision, Draft, Outcome, Refusal};
 use crate::metadata::{
     configs::{
-        ConfigChange, Overrides, Scope, TopicConfig, alter_incrementally, check_topic_rules, replace,
+        ClientMatch, ConfigChange, Overrides, Scope, ShareOffsetReset, TopicConfig, alter_incrementally, check_topic_rules,
+        effective_value,
+        groups::{
+            CONSUMER_HEARTBEAT_INTERVAL_MS, CONSUMER_SESSION_TIMEOUT_MS, METRICS_MATCH, SHARE_AUTO_OFFSET_RESET,
+            SHARE_HEARTBEAT_INTERVAL_MS, SHARE_LOCK_DURATION_MS, SHARE_SESSION_TIMEOUT_MS,
+        },
+        replace,
         topic::{REMOTE_LOG_DELETE_ON_DISABLE, REMOTE_STORAGE_ENABLE},
     },
     image::ClusterImage,
@@ -24,6 +30,10 @@ pub enum ConfigResource {
     Broker(i32),
     /// All brokers: the resource with the empty name.
     AllBrokers,
+    /// A group; it need not exist.
+    Group(String),
+    /// A client metrics subscription.
+    ClientMetrics(String),
 }
 
 /// What to do with a resource's values.
@@ -62,6 +72,8 @@ pub fn alter_configs(context: &Context<'_>, items: &[AlterConfigs], validate_onl
                 ConfigResource::Topic(name) => alter_topic(context, &mut draft, name, &item.alteration),
                 ConfigResource::Broker(id) => alter_broker(context, &mut draft, Some(*id), &item.alteration),
                 ConfigResource::AllBrokers => alter_broker(context, &mut draft, None, &item.alteration),
+                ConfigResource::Group(name) => alter_group(context, &mut draft, name, &item.alteration),
+                ConfigResource::ClientMetrics(name) => alter_client_metrics(context, &mut draft, name, &item.alteration),
             }
         };
         reply.push(outcome);
@@ -138,6 +150,86 @@ fn alter_broker(context: &Context<'_>, draft: &mut Draft, id: Option<i32>, alter
     check_topics(&after, id, context.fixed_configs).map_err(invalid)?;
     let target = id.map_or(ConfigTarget::AllBrokers, |id| ConfigTarget::Broker { id });
     push(draft, target, current, configs)
+}
+
+fn alter_group(context: &Context<'_>, draft: &mut Draft, name: &str, alteration: &Alteration) -> Outcome<()> {
+    if name.is_empty() {
+        return Err(Refusal::new(ErrorCode::InvalidRequest, "Default group resources are not allowed."));
+    }
+    let current = draft.image.group_configs.get(name).cloned().unwrap_or_default();
+    let configs = altered(context, Scope::Group, &current, alteration)?;
+    check_group(context, &configs).map_err(invalid)?;
+    push(draft, ConfigTarget::Group { name: name.to_owned() }, current, configs)
+}
+
+/// Checks a group's values against what the brokers allow.
+fn check_group(context: &Context<'_>, configs: &Overrides) -> Result<(), String> {
+    let layers = context.layers();
+    let limit = |name: &str| effective_value(Scope::Broker, name, &Overrides::new(), &layers).and_then(|value| value.parse::<i64>().ok());
+    let bounded = [
+        (
+            CONSUMER_SESSION_TIMEOUT_MS,
+            "group.consumer.min.session.timeout.ms",
+            "group.consumer.max.session.timeout.ms",
+        ),
+        (
+            CONSUMER_HEARTBEAT_INTERVAL_MS,
+            "group.consumer.min.heartbeat.interval.ms",
+            "group.consumer.max.heartbeat.interval.ms",
+        ),
+        (
+            SHARE_SESSION_TIMEOUT_MS,
+            "group.share.min.session.timeout.ms",
+            "group.share.max.session.timeout.ms",
+        ),
+        (
+            SHARE_HEARTBEAT_INTERVAL_MS,
+            "group.share.min.heartbeat.interval.ms",
+            "group.share.max.heartbeat.interval.ms",
+        ),
+        (
+            SHARE_LOCK_DURATION_MS,
+            "group.share.min.record.lock.duration.ms",
+            "group.share.max.record.lock.duration.ms",
+        ),
+    ];
+    for (name, min, max) in bounded {
+        let Some(value) = configs.get(name).and_then(|value| value.trim().parse::<i64>().ok()) else {
+            continue;
+        };
+        if limit(min).is_some_and(|least| value < least) {
+            return Err(format!("{name} must be greater than or equal to {min}"));
+        }
+        if limit(max).is_some_and(|most| value > most) {
+            return Err(format!("{name} must be less than or equal to {max}"));
+        }
+    }
+    let number = |name: &str| effective_value(Scope::Group, name, configs, &layers).and_then(|value| value.parse::<i64>().ok());
+    for (session, heartbeat) in [
+        (CONSUMER_SESSION_TIMEOUT_MS, CONSUMER_HEARTBEAT_INTERVAL_MS),
+        (SHARE_SESSION_TIMEOUT_MS, SHARE_HEARTBEAT_INTERVAL_MS),
+    ] {
+        if number(session) <= number(heartbeat) {
+            return Err(format!("{session} must be greater than {heartbeat}"));
+        }
+    }
+    match configs.get(SHARE_AUTO_OFFSET_RESET) {
+        Some(reset) => ShareOffsetReset::parse(reset).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+fn alter_client_metrics(context: &Context<'_>, draft: &mut Draft, name: &str, alteration: &Alteration) -> Outcome<()> {
+    if name.is_empty() {
+        let message = "Default client-metrics resources are not allowed.";
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
+    let current = draft.image.client_metrics.get(name).cloned().unwrap_or_default();
+    let configs = altered(context, Scope::ClientMetrics, &current, alteration)?;
+    if let Some(patterns) = configs.get(METRICS_MATCH) {
+        ClientMatch::parse(patterns).map_err(invalid)?;
+    }
+    push(draft, ConfigTarget::ClientMetrics { name: name.to_owned() }, current, configs)
 }
 
 /// Checks that no topic's values contradict each other under the brokers' new defaults.

@@ -1,0 +1,653 @@
+//! ConsumerGroupHeartbeat and ShareGroupHeartbeat: joining, staying, changing and leaving are all one request (KIP-848, KIP-932).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use millstream_protocol::ErrorCode;
+use uuid::Uuid;
+
+use super::{
+    CurrentAssignment, LEAVE_EPOCH, MemberState, ModernChange, ModernGroup, ModernKind, ModernMember, ModernRecord, STATIC_LEAVE_EPOCH,
+    Subscription, TopicIdPartitions,
+    assignor::{self, Input, RANGE, SIMPLE, UNIFORM},
+    reconcile::{is_subset, next_assignment},
+    regexes,
+};
+use crate::{
+    group::{Decision, GroupConfig, GroupCoordinator, GroupRecord, GroupState, timers::TimerKey},
+    metadata::ClusterImage,
+    records::RECORD_STRING_BYTES_MAX,
+};
+
+/// A heartbeat, free of wire versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModernHeartbeat {
+    /// The kind of group it is for.
+    pub kind: ModernKind,
+    /// The group.
+    pub group_id: String,
+    /// The member; a new one chooses its id itself.
+    pub member_id: String,
+    /// Its epoch: 0 to join, -1 to leave, -2 to leave for a while (static members).
+    pub member_epoch: i32,
+    /// `group.instance.id`.
+    pub instance_id: Option<String>,
+    /// Its rack; `None` if it did not change.
+    pub rack_id: Option<String>,
+    /// Client id from the request header.
+    pub client_id: String,
+    /// Where it connects from, as Kafka shows it: `/10.0.0.1`.
+    pub client_host: String,
+    /// Time to give up partitions, -1 if it did not change.
+    pub rebalance_timeout_ms: i32,
+    /// Topics by name; `None` if they did not change.
+    pub topics: Option<Vec<String>>,
+    /// Topics by pattern; `None` if it did not change, empty for none.
+    pub regex: Option<String>,
+    /// The assignor it prefers; `None` if it did not change.
+    pub assignor: Option<String>,
+    /// What it owns; `None` if that did not change.
+    pub owned: Option<TopicIdPartitions>,
+    /// `consumer.session.timeout.ms` or `share.session.timeout.ms` of the group.
+    pub session_timeout_ms: i32,
+    /// `consumer.heartbeat.interval.ms` or `share.heartbeat.interval.ms` of the group.
+    pub heartbeat_interval_ms: i32,
+}
+
+/// Answer to a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModernHeartbeatResponse {
+    /// The member.
+    pub member_id: String,
+    /// Its epoch from now on.
+    pub member_epoch: i32,
+    /// When to come again.
+    pub heartbeat_interval_ms: i32,
+    /// What it may read; `None` if that did not change.
+    pub assignment: Option<TopicIdPartitions>,
+}
+
+/// Why a heartbeat was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModernRefusal {
+    /// Its code.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+}
+
+impl ModernRefusal {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+type Answer = Result<ModernHeartbeatResponse, ModernRefusal>;
+
+/// What a heartbeat works on and adds to.
+struct Turn<'a> {
+    request: &'a ModernHeartbeat,
+    records: &'a mut Vec<GroupRecord>,
+}
+
+impl Turn<'_> {
+    fn record(&mut self, change: ModernChange) {
+        self.records.push(GroupRecord::Modern(ModernRecord {
+            kind: self.request.kind,
+            group_id: self.request.group_id.clone(),
+            change,
+        }));
+    }
+}
+
+impl GroupCoordinator {
+    /// A heartbeat. `image` is the metadata that subscriptions are resolved with.
+    pub fn modern_heartbeat(&mut self, now_ms: i64, request: &ModernHeartbeat, image: &ClusterImage) -> Decision<Answer> {
+        let mut decision = Decision::<()>::default();
+        let response = self.heartbeat_or_refuse(now_ms, request, image, &mut decision.records);
+        if response.is_err() {
+            decision.records.clear();
+        }
+        decision.with_response(response)
+    }
+
+    fn heartbeat_or_refuse(
+        &mut self,
+        now_ms: i64,
+        request: &ModernHeartbeat,
+        image: &ClusterImage,
+        records: &mut Vec<GroupRecord>,
+    ) -> Answer {
+        validate(request, &self.config)?;
+        if let Some(response) = self.unchanged(now_ms, request, image) {
+            return Ok(response);
+        }
+        let group = self.modern_group_for(request, records)?;
+        let mut turn = Turn { request, records };
+        if request.member_epoch < 0 {
+            return self.leave_modern(&mut turn, &group);
+        }
+        let (replaced, member) = self.find_member(&group, request)?;
+        let mut group = group;
+        if let Some(replaced) = replaced {
+            take_over(&mut turn, &mut group, &replaced);
+            self.timers.cancel(&session_key(request.kind, &request.group_id, &replaced));
+        }
+        let updated = updated_subscription(request, member.as_ref());
+        let is_new = member.is_none();
+        let before = member.clone().unwrap_or_default();
+        if is_new || updated != before.subscription {
+            turn.record(ModernChange::Member(request.member_id.clone(), Some(updated.clone())));
+        }
+        let wants_other = is_new || wants(&updated) != wants(&before.subscription);
+        group.members.insert(
+            request.member_id.clone(),
+            ModernMember {
+                subscription: updated,
+                current: before.current.clone(),
+            },
+        );
+        let (topics, subscriptions) = self.resolve(&group, image);
+        let hash = topics_hash(&topics);
+        self.checked_images.insert(request.group_id.clone(), image.epoch);
+        if wants_other || hash != group.topics_hash {
+            group.epoch += 1;
+            group.topics_hash = hash;
+            turn.record(ModernChange::Group(Some((group.epoch, hash))));
+        }
+        if group.epoch > group.assignment_epoch {
+            retarget(&mut turn, &mut group, &topics, &subscriptions);
+        }
+        let target = group.target.get(&request.member_id).cloned().unwrap_or_default();
+        let owned = request.owned.as_ref();
+        let next = next_assignment(&group, &request.member_id, &before.current, group.assignment_epoch, &target, owned);
+        if next != before.current || is_new {
+            turn.record(ModernChange::Current(request.member_id.clone(), Some(next.clone())));
+        }
+        self.renew_modern_timers(now_ms, request, &next, group.members.get(&request.member_id));
+        let tells = request.member_epoch == 0 || is_full(request) || next.assigned != before.current.assigned;
+        Ok(ModernHeartbeatResponse {
+            member_id: request.member_id.clone(),
+            member_epoch: next.epoch,
+            heartbeat_interval_ms: request.heartbeat_interval_ms,
+            assignment: tells.then_some(next.assigned),
+        })
+    }
+
+    /// The answer to a member that has all it should have and says nothing new: most heartbeats.
+    fn unchanged(&mut self, now_ms: i64, request: &ModernHeartbeat, image: &ClusterImage) -> Option<ModernHeartbeatResponse> {
+        let group = self.hard.modern(&request.group_id).filter(|group| group.kind == request.kind)?;
+        let member = group.members.get(&request.member_id)?;
+        let (subscription, current) = (&member.subscription, &member.current);
+        let is_settled = current.state == MemberState::Stable
+            && [request.member_epoch, group.epoch, group.assignment_epoch] == [current.epoch; 3]
+            && self.checked_images.get(&request.group_id) == Some(&image.epoch);
+        let says_nothing = request.topics.is_none()
+            && request.regex.is_none()
+            && request.assignor.is_none()
+            && request.rack_id.is_none()
+            && request.rebalance_timeout_ms < 0
+            && request.instance_id == subscription.instance_id;
+        if request.member_epoch <= 0 || !is_settled || !says_nothing {
+            return None;
+        }
+        let key = session_key(request.kind, &request.group_id, &request.member_id);
+        self.timers.schedule(key, now_ms.saturating_add(request.session_timeout_ms.into()));
+        Some(ModernHeartbeatResponse {
+            member_id: request.member_id.clone(),
+            member_epoch: request.member_epoch,
+            heartbeat_interval_ms: request.heartbeat_interval_ms,
+            assignment: None,
+        })
+    }
+
+    /// The group, which a member that joins brings into being. An empty classic group makes way.
+    fn modern_group_for(&mut self, request: &ModernHeartbeat, records: &mut Vec<GroupRecord>) -> Result<ModernGroup, ModernRefusal> {
+        let group_id = &request.group_id;
+        if let Some(group) = self.hard.modern(group_id) {
+            if group.kind == request.kind {
+                return Ok(group.clone());
+            }
+            if !group.members.is_empty() || request.member_epoch != 0 {
+                return Err(not_a(request.kind, group_id));
+            }
+            self.bury_modern(group_id, records);
+        } else if self.state_of(group_id) != GroupState::Dead {
+            let is_empty = self.state_of(group_id) == GroupState::Empty;
+            if !is_empty || request.member_epoch != 0 || request.kind == ModernKind::Share {
+                return Err(not_a(request.kind, group_id));
+            }
+            self.retire_classic(group_id, records);
+        }
+        if request.member_epoch != 0 {
+            let message = format!("Group {group_id} not found.");
+            return Err(ModernRefusal::new(ErrorCode::GroupIdNotFound, message));
+        }
+        Ok(ModernGroup::new(request.kind))
+    }
+
+    /// The member that speaks, and the static member that it replaces.
+    fn find_member(&self, group: &ModernGroup, request: &ModernHeartbeat) -> Result<(Option<String>, Option<ModernMember>), ModernRefusal> {
+        let unknown = || {
+            let (member_id, group_id) = (&request.member_id, &request.group_id);
+            ModernRefusal::new(
+                ErrorCode::UnknownMemberId,
+                format!("Member {member_id} is not a member of group {group_id}."),
+            )
+        };
+        if let Some(instance_id) = &request.instance_id {
+            let holder = group.static_member(instance_id);
+            if request.member_epoch == 0 {
+                return match holder {
+                    Some((id, member)) if *id != request.member_id => {
+                        if member.current.epoch != STATIC_LEAVE_EPOCH {
+                            let message = format!(
+                                "Static member {} with instance id {instance_id} was fenced by the group coordinator because the instance id is still owned by member {id}.",
+                                request.member_id
+                            );
+                            return Err(ModernRefusal::new(ErrorCode::UnreleasedInstanceId, message));
+                        }
+                        let mut taken = member.clone();
+                        taken.current.epoch = 0;
+                        Ok((Some(id.clone()), Some(taken)))
+                    }
+                    Some((_, member)) => Ok((None, Some(rejoining(member)))),
+                    None => self.room_for_one(group).map(|()| (None, None)),
+                };
+            }
+            match holder {
+                None => return Err(unknown()),
+                Some((id, _)) if *id != request.member_id => {
+                    let message = format!(
+                        "Static member {} with instance id {instance_id} was fenced by member {id}.",
+                        request.member_id
+                    );
+                    return Err(ModernRefusal::new(ErrorCode::FencedInstanceId, message));
+                }
+                Some(_) => {}
+            }
+        }
+        let Some(member) = group.members.get(&request.member_id) else {
+            if request.member_epoch == 0 {
+                return self.room_for_one(group).map(|()| (None, None));
+            }
+            return Err(unknown());
+        };
+        if request.member_epoch == 0 {
+            return Ok((None, Some(rejoining(member))));
+        }
+        check_epoch(request, &member.current)?;
+        Ok((None, Some(member.clone())))
+    }
+
+    fn room_for_one(&self, group: &ModernGroup) -> Result<(), ModernRefusal> {
+        let max = match group.kind {
+            ModernKind::Consumer => self.config.consumer_members_max,
+            ModernKind::Share => self.config.share_members_max,
+        };
+        if group.members.len() < max {
+            return Ok(());
+        }
+        let message = format!("The group has reached its maximum capacity of {max} members.");
+        Err(ModernRefusal::new(ErrorCode::GroupMaxSizeReached, message))
+    }
+
+    fn leave_modern(&mut self, turn: &mut Turn<'_>, group: &ModernGroup) -> Answer {
+        let request = turn.request;
+        let (_, member) = self.find_leaver(group, request)?;
+        let response = ModernHeartbeatResponse {
+            member_id: request.member_id.clone(),
+            member_epoch: request.member_epoch,
+            heartbeat_interval_ms: 0,
+            assignment: None,
+        };
+        if request.member_epoch == STATIC_LEAVE_EPOCH {
+            // It keeps its partitions until it is back or its session ends.
+            let current = CurrentAssignment {
+                epoch: STATIC_LEAVE_EPOCH,
+                revoking: TopicIdPartitions::new(),
+                state: MemberState::Stable,
+                ..member.current
+            };
+            turn.record(ModernChange::Current(request.member_id.clone(), Some(current)));
+            return Ok(response);
+        }
+        let kind = request.kind;
+        self.remove_modern_member(kind, &request.group_id, &request.member_id, turn.records);
+        Ok(response)
+    }
+
+    fn find_leaver(&self, group: &ModernGroup, request: &ModernHeartbeat) -> Result<(String, ModernMember), ModernRefusal> {
+        if let Some(instance_id) = &request.instance_id
+            && let Some((holder, _)) = group.static_member(instance_id)
+            && *holder != request.member_id
+        {
+            let message = format!(
+                "Static member {} with instance id {instance_id} was fenced by member {holder}.",
+                request.member_id
+            );
+            return Err(ModernRefusal::new(ErrorCode::FencedInstanceId, message));
+        }
+        match group.members.get(&request.member_id) {
+            Some(member) => Ok((request.member_id.clone(), member.clone())),
+            None => {
+                let message = format!("Member {} is not a member of group {}.", request.member_id, request.group_id);
+                Err(ModernRefusal::new(ErrorCode::UnknownMemberId, message))
+            }
+        }
+    }
+
+    /// Takes a member out: it left, or its session or its time to give up partitions ended.
+    pub(in crate::group) fn remove_modern_member(
+        &mut self,
+        kind: ModernKind,
+        group_id: &str,
+        member_id: &str,
+        records: &mut Vec<GroupRecord>,
+    ) {
+        let Some(group) = self.hard.modern(group_id) else { return };
+        self.timers.cancel(&session_key(kind, group_id, member_id));
+        self.timers.cancel(&revocation_key(group_id, member_id));
+        let id = || member_id.to_owned();
+        let epoch = (group.epoch + 1, group.topics_hash);
+        let changes = [
+            ModernChange::Current(id(), None),
+            ModernChange::Target(id(), None),
+            ModernChange::Member(id(), None),
+            ModernChange::Group(Some(epoch)),
+        ];
+        records.extend(changes.map(|change| {
+            GroupRecord::Modern(ModernRecord {
+                kind,
+                group_id: group_id.to_owned(),
+                change,
+            })
+        }));
+    }
+
+    /// A member was silent for too long.
+    pub(in crate::group) fn on_modern_session(&mut self, kind: ModernKind, group_id: &str, member_id: &str, decision: &mut Decision) {
+        let is_member = self
+            .hard
+            .modern(group_id)
+            .is_some_and(|group| group.members.contains_key(member_id));
+        if is_member {
+            self.remove_modern_member(kind, group_id, member_id, &mut decision.records);
+        }
+    }
+
+    /// A member did not give up its partitions in time.
+    pub(in crate::group) fn on_revocation(&mut self, group_id: &str, member_id: &str, epoch: i32, decision: &mut Decision) {
+        let member = self.hard.modern(group_id).and_then(|group| group.members.get(member_id));
+        let is_late =
+            member.is_some_and(|member| member.current.epoch == epoch && member.current.state == MemberState::UnrevokedPartitions);
+        if is_late {
+            self.remove_modern_member(ModernKind::Consumer, group_id, member_id, &mut decision.records);
+        }
+    }
+
+    fn renew_modern_timers(&mut self, now_ms: i64, request: &ModernHeartbeat, next: &CurrentAssignment, member: Option<&ModernMember>) {
+        let key = session_key(request.kind, &request.group_id, &request.member_id);
+        self.timers.schedule(key, now_ms.saturating_add(request.session_timeout_ms.into()));
+        let key = revocation_key(&request.group_id, &request.member_id);
+        if next.state != MemberState::UnrevokedPartitions {
+            self.timers.cancel(&key);
+            self.revocation_epochs.remove(&key);
+        } else if self.revocation_epochs.get(&key) != Some(&next.epoch) {
+            let timeout_ms = member.map_or(0, |member| member.subscription.rebalance_timeout_ms);
+            self.timers.schedule(key.clone(), now_ms.saturating_add(timeout_ms.into()));
+            self.revocation_epochs.insert(key, next.epoch);
+        }
+    }
+
+    /// The partition counts of all subscribed topics by id, and which of them each member wants.
+    fn resolve(&mut self, group: &ModernGroup, image: &ClusterImage) -> (BTreeMap<Uuid, i32>, BTreeMap<String, BTreeSet<Uuid>>) {
+        let mut topics = BTreeMap::new();
+        let mut subscriptions = BTreeMap::new();
+        for (member_id, member) in &group.members {
+            let mut wanted = BTreeSet::new();
+            let subscription = &member.subscription;
+            let none = BTreeSet::new();
+            let by_pattern = subscription
+                .regex
+                .as_ref()
+                .map_or(&none, |regex| self.regexes.resolve(regex, image, image.epoch));
+            for name in subscription.topics.iter().chain(by_pattern) {
+                if let Some((id, partitions)) = topic_or_view(image, name) {
+                    topics.insert(id, partitions);
+                    wanted.insert(id);
+                }
+            }
+            subscriptions.insert(member_id.clone(), wanted);
+        }
+        (topics, subscriptions)
+    }
+}
+
+pub(super) fn topic_or_view(image: &ClusterImage, name: &str) -> Option<(Uuid, i32)> {
+    let count = |partitions: usize| i32::try_from(partitions).unwrap_or(i32::MAX);
+    if let Some(topic) = image.topic(name) {
+        return Some((topic.id, count(topic.partitions.len())));
+    }
+    let (root, _) = image.view_path(name)?;
+    Some((image.view(name)?.id, count(root.partitions.len())))
+}
+
+/// FNV-1a over ids and partition counts: what a group epoch was made for.
+fn topics_hash(topics: &BTreeMap<Uuid, i32>) -> u64 {
+    let bytes = topics
+        .iter()
+        .flat_map(|(id, partitions)| id.into_bytes().into_iter().chain(partitions.to_be_bytes()));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// A static member comes back under a new id: it takes over what the old one had.
+fn take_over(turn: &mut Turn<'_>, group: &mut ModernGroup, replaced: &str) {
+    let id = || replaced.to_owned();
+    if let Some(target) = group.target.remove(replaced) {
+        turn.record(ModernChange::Target(turn.request.member_id.clone(), Some(target.clone())));
+        group.target.insert(turn.request.member_id.clone(), target);
+    }
+    group.members.remove(replaced);
+    turn.record(ModernChange::Current(id(), None));
+    turn.record(ModernChange::Target(id(), None));
+    turn.record(ModernChange::Member(id(), None));
+}
+
+/// Computes a target for the group's epoch and records what changes.
+fn retarget(turn: &mut Turn<'_>, group: &mut ModernGroup, topics: &BTreeMap<Uuid, i32>, subscriptions: &BTreeMap<String, BTreeSet<Uuid>>) {
+    let name = preferred_assignor(group);
+    let input = Input {
+        subscriptions,
+        topics,
+        previous: &group.target,
+    };
+    let target = assignor::assign(name, &input);
+    for (member_id, partitions) in &target {
+        if group.target.get(member_id) != Some(partitions) {
+            turn.record(ModernChange::Target(member_id.clone(), Some(partitions.clone())));
+        }
+    }
+    group.target = target;
+    group.assignment_epoch = group.epoch;
+    turn.record(ModernChange::TargetEpoch(Some(group.epoch)));
+}
+
+/// The assignor that most members prefer; a tie goes to the default.
+pub(super) fn preferred_assignor(group: &ModernGroup) -> &'static str {
+    if group.kind == ModernKind::Share {
+        return SIMPLE;
+    }
+    let votes = |name: &str| {
+        let members = group.members.values();
+        members
+            .filter(|member| member.subscription.assignor.as_deref() == Some(name))
+            .count()
+    };
+    if votes(RANGE) > votes(UNIFORM) { RANGE } else { UNIFORM }
+}
+
+fn wants(subscription: &Subscription) -> (&BTreeSet<String>, Option<&String>, Option<&String>) {
+    (&subscription.topics, subscription.regex.as_ref(), subscription.assignor.as_ref())
+}
+
+/// A member that joins again under its id starts over; what it had is still its own.
+fn rejoining(member: &ModernMember) -> ModernMember {
+    let mut member = member.clone();
+    member.current.epoch = 0;
+    member
+}
+
+fn updated_subscription(request: &ModernHeartbeat, member: Option<&ModernMember>) -> Subscription {
+    let mut updated = member.map(|member| member.subscription.clone()).unwrap_or_default();
+    updated.client_id.clone_from(&request.client_id);
+    updated.client_host.clone_from(&request.client_host);
+    if request.instance_id.is_some() {
+        updated.instance_id.clone_from(&request.instance_id);
+    }
+    if request.rack_id.is_some() {
+        updated.rack_id.clone_from(&request.rack_id);
+    }
+    if request.rebalance_timeout_ms >= 0 {
+        updated.rebalance_timeout_ms = request.rebalance_timeout_ms;
+    }
+    if let Some(topics) = &request.topics {
+        updated.topics = topics.iter().cloned().collect();
+    }
+    if let Some(regex) = &request.regex {
+        updated.regex = Some(regex.clone()).filter(|regex| !regex.is_empty());
+    }
+    if request.assignor.is_some() {
+        updated.assignor.clone_from(&request.assignor);
+    }
+    updated
+}
+
+/// Everything is said, as in a first heartbeat or after an error.
+fn is_full(request: &ModernHeartbeat) -> bool {
+    match request.kind {
+        ModernKind::Consumer => {
+            request.rebalance_timeout_ms >= 0 && (request.topics.is_some() || request.regex.is_some()) && request.owned.is_some()
+        }
+        ModernKind::Share => request.topics.is_some(),
+    }
+}
+
+fn check_epoch(request: &ModernHeartbeat, current: &CurrentAssignment) -> Result<(), ModernRefusal> {
+    let named = request.member_epoch;
+    let fenced = |than: &str| {
+        let epoch = current.epoch;
+        let message = format!(
+            "The consumer group member has a {than} member epoch ({named}) than the one known by the group coordinator ({epoch}). The member must abandon all its partitions and rejoin."
+        );
+        Err(ModernRefusal::new(ErrorCode::FencedMemberEpoch, message))
+    };
+    if named > current.epoch {
+        return fenced("greater");
+    }
+    // The answer with its new epoch may have been lost: then it still has what it had.
+    let is_retry = named == current.previous_epoch
+        && (request.kind == ModernKind::Share || request.owned.as_ref().is_some_and(|owned| is_subset(owned, &current.assigned)));
+    if named < current.epoch && !is_retry {
+        return fenced("smaller");
+    }
+    Ok(())
+}
+
+fn validate(request: &ModernHeartbeat, config: &GroupConfig) -> Result<(), ModernRefusal> {
+    let invalid = |message: &str| Err(ModernRefusal::new(ErrorCode::InvalidRequest, message));
+    if request.group_id.trim().is_empty() {
+        return invalid("GroupId can't be empty.");
+    }
+    let texts = [
+        Some(&request.group_id),
+        Some(&request.member_id),
+        request.instance_id.as_ref(),
+        request.rack_id.as_ref(),
+    ];
+    let topics = request.topics.iter().flatten();
+    if texts
+        .into_iter()
+        .flatten()
+        .chain([&request.client_id])
+        .chain(topics)
+        .any(|text| text.len() > RECORD_STRING_BYTES_MAX)
+    {
+        return invalid("A name is too long.");
+    }
+    if request.member_id.trim().is_empty() {
+        return invalid("MemberId can't be empty.");
+    }
+    if request.instance_id.as_ref().is_some_and(|id| id.trim().is_empty()) {
+        return invalid("InstanceId can't be empty.");
+    }
+    if request.rack_id.as_ref().is_some_and(|id| id.trim().is_empty()) {
+        return invalid("RackId can't be empty.");
+    }
+    if request.member_epoch < STATIC_LEAVE_EPOCH || request.kind == ModernKind::Share && request.member_epoch < LEAVE_EPOCH {
+        return invalid("MemberEpoch is invalid.");
+    }
+    if request.member_epoch == STATIC_LEAVE_EPOCH && request.instance_id.is_none() {
+        return invalid("InstanceId can't be null.");
+    }
+    if request.member_epoch == 0 {
+        let names_topics = request.topics.as_ref().is_some_and(|topics| !topics.is_empty());
+        let names_pattern = request.regex.as_ref().is_some_and(|regex| !regex.is_empty());
+        match request.kind {
+            ModernKind::Share if request.topics.is_none() => return invalid("SubscribedTopicNames must be set in first request."),
+            ModernKind::Share => {}
+            ModernKind::Consumer => {
+                if request.rebalance_timeout_ms == -1 {
+                    return invalid("RebalanceTimeoutMs must be provided in first request.");
+                }
+                if request.owned.as_ref().is_none_or(|owned| !owned.is_empty()) {
+                    return invalid("TopicPartitions must be empty when (re-)joining.");
+                }
+                if !names_topics && !names_pattern && request.topics.is_none() {
+                    return invalid("Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.");
+                }
+            }
+        }
+    }
+    if let Some(regex) = request.regex.as_ref().filter(|regex| !regex.is_empty())
+        && !regexes::is_valid(regex)
+    {
+        let message = format!("SubscribedTopicRegex `{regex}` is not a valid regular expression.");
+        return Err(ModernRefusal::new(ErrorCode::InvalidRegularExpression, message));
+    }
+    if let Some(assignor) = &request.assignor
+        && !config.consumer_assignors.contains(assignor)
+    {
+        let supported = config.consumer_assignors.join(", ");
+        let message = format!("ServerAssignor {assignor} is not supported. Supported assignors: {supported}.");
+        return Err(ModernRefusal::new(ErrorCode::UnsupportedAssignor, message));
+    }
+    Ok(())
+}
+
+fn not_a(kind: ModernKind, group_id: &str) -> ModernRefusal {
+    let kind = match kind {
+        ModernKind::Consumer => "consumer",
+        ModernKind::Share => "share",
+    };
+    ModernRefusal::new(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a {kind} group."))
+}
+
+pub(in crate::group) fn session_key(kind: ModernKind, group_id: &str, member_id: &str) -> TimerKey {
+    TimerKey::ModernSession {
+        kind,
+        group_id: group_id.to_owned(),
+        member_id: member_id.to_owned(),
+    }
+}
+
+fn revocation_key(group_id: &str, member_id: &str) -> TimerKey {
+    TimerKey::Revocation {
+        group_id: group_id.to_owned(),
+        member_id: member_id.to_owned(),
+    }
+}

@@ -1,0 +1,45 @@
+//! Which topics a pattern means, remembered until the metadata changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+
+use crate::metadata::ClusterImage;
+
+/// Longest pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 4_096;
+
+/// Resolved patterns of one version of the metadata.
+#[derive(Debug, Default)]
+pub(in crate::group) struct Regexes {
+    version: u64,
+    topics: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Whether a pattern can be used. The syntax is that of Rust's `regex`, which is RE2's, as in Kafka; matching takes linear time.
+pub(super) fn is_valid(pattern: &str) -> bool {
+    compile(pattern).is_some()
+}
+
+fn compile(pattern: &str) -> Option<Regex> {
+    if pattern.len() > PATTERN_BYTES_MAX {
+        return None;
+    }
+    Regex::new(&format!("^(?:{pattern})$")).ok()
+}
+
+impl Regexes {
+    /// The topics and views that a pattern means.
+    pub fn resolve(&mut self, pattern: &str, image: &ClusterImage, version: u64) -> &BTreeSet<String> {
+        if self.version != version {
+            self.topics.clear();
+            self.version = version;
+        }
+        self.topics.entry(pattern.to_owned()).or_insert_with(|| {
+            let Some(regex) = compile(pattern) else { return BTreeSet::new() };
+            let topics = image.topics.values().filter(|topic| !topic.internal).map(|topic| &topic.name);
+            let names = topics.chain(image.views.keys());
+            names.filter(|name| regex.is_match(name)).cloned().collect()
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! What administrators see of consumer and share groups, and what commits and fetches of offsets check.
+
+use millstream_protocol::ErrorCode;
+
+use super::{ModernChange, ModernKind, ModernMember, ModernRecord, TopicIdPartitions, heartbeat::preferred_assignor};
+use crate::group::{GroupCoordinator, GroupRecord};
+
+/// A group as ConsumerGroupDescribe and ShareGroupDescribe show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModernDescription {
+    /// The group.
+    pub group_id: String,
+    /// Name of its state.
+    pub state: &'static str,
+    /// Its epoch.
+    pub epoch: i32,
+    /// The epoch of its target.
+    pub assignment_epoch: i32,
+    /// The assignor in use.
+    pub assignor: &'static str,
+    /// Its members.
+    pub members: Vec<ModernMemberDescription>,
+}
+
+/// A member with its id and target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModernMemberDescription {
+    /// Its id.
+    pub member_id: String,
+    /// What the log says of it.
+    pub member: ModernMember,
+    /// What it is to have.
+    pub target: TopicIdPartitions,
+}
+
+impl GroupCoordinator {
+    /// Describes a group of this kind; `None` if there is none.
+    pub fn describe_modern(&self, kind: ModernKind, group_id: &str) -> Option<ModernDescription> {
+        let group = self.hard.modern(group_id).filter(|group| group.kind == kind)?;
+        let members = group.members.iter().map(|(member_id, member)| ModernMemberDescription {
+            member_id: member_id.clone(),
+            member: member.clone(),
+            target: group.target.get(member_id).cloned().unwrap_or_default(),
+        });
+        Some(ModernDescription {
+            group_id: group_id.to_owned(),
+            state: group.state().name(),
+            epoch: group.epoch,
+            assignment_epoch: group.assignment_epoch,
+            assignor: preferred_assignor(group),
+            members: members.collect(),
+        })
+    }
+
+    /// Whether a member may commit or fetch offsets under this epoch.
+    pub(in crate::group) fn check_member_epoch(
+        &self,
+        group_id: &str,
+        member_id: &str,
+        epoch: i32,
+        is_commit: bool,
+    ) -> Result<(), ErrorCode> {
+        let Some(group) = self.hard.modern(group_id) else { return Ok(()) };
+        if epoch < 0 && (!is_commit || group.members.is_empty()) && (is_commit || member_id.is_empty()) {
+            // From outside the group: an administrator, or a consumer that assigns itself.
+            return Ok(());
+        }
+        let member = group.members.get(member_id).ok_or(ErrorCode::UnknownMemberId)?;
+        if member.current.epoch == epoch {
+            Ok(())
+        } else {
+            Err(ErrorCode::StaleMemberEpoch)
+        }
+    }
+
+    /// Whether some member of a consumer group subscribes to a topic.
+    pub(in crate::group) fn is_subscribed_modern(&self, group_id: &str, topic: &str) -> bool {
+        let group = self.hard.modern(group_id);
+        group.is_some_and(|group| group.members.values().any(|member| member.subscription.topics.contains(topic)))
+    }
+
+    /// A classic member may join only where no members of another kind are.
+    pub(in crate::group) fn make_way_for_classic(&mut self, group_id: &str, records: &mut Vec<GroupRecord>) -> Result<(), ErrorCode> {
+        match self.hard.modern(group_id) {
+            None => Ok(()),
+            Some(group) if group.kind == ModernKind::Consumer && group.members.is_empty() => {
+                self.bury_modern(group_id, records);
+                Ok(())
+            }
+            Some(_) => Err(ErrorCode::InconsistentGroupProtocol),
+        }
+    }
+
+    /// Removes an empty group of any kind.
+    pub(in crate::group) fn bury_modern(&mut self, group_id: &str, records: &mut Vec<GroupRecord>) {
+        let Some(group) = self.hard.modern(group_id) else { return };
+        assert!(group.members.is_empty(), "group {group_id} is deleted with members");
+        let kind = group.kind;
+        for change in [ModernChange::TargetEpoch(None), ModernChange::Group(None)] {
+            records.push(GroupRecord::Modern(ModernRecord {
+                kind,
+                group_id: group_id.to_owned(),
+                change,
+            }));
+        }
+    }
+}
