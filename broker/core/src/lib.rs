@@ -5,7 +5,9 @@
 
 pub mod group;
 pub mod metadata;
+pub mod quota;
 mod records;
+pub mod share;
 pub mod transform;
 pub mod txn;
 

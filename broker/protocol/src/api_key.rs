@@ -11,7 +11,7 @@ pub enum ApiKey {
     Produce = 0,
     /// Versions 4 to 18.
     Fetch = 1,
-    /// Versions 1 to 10.
+    /// Versions 1 to 11.
     ListOffsets = 2,
     /// Versions 0 to 13.
     Metadata = 3,
@@ -53,7 +53,7 @@ pub enum ApiKey {
     AddOffsetsToTxn = 25,
     /// Versions 0 to 5.
     EndTxn = 26,
-    /// Versions 1 to 1.
+    /// Versions 1 to 2.
     WriteTxnMarkers = 27,
     /// Versions 0 to 5.
     TxnOffsetCommit = 28,
@@ -133,9 +133,9 @@ pub enum ApiKey {
     ShareGroupHeartbeat = 76,
     /// Versions 1 to 1.
     ShareGroupDescribe = 77,
-    /// Versions 1 to 1.
+    /// Versions 1 to 2.
     ShareFetch = 78,
-    /// Versions 1 to 1.
+    /// Versions 1 to 2.
     ShareAcknowledge = 79,
     /// Versions 0 to 0.
     AddRaftVoter = 80,
@@ -145,7 +145,7 @@ pub enum ApiKey {
     StreamsGroupHeartbeat = 88,
     /// Versions 0 to 0.
     StreamsGroupDescribe = 89,
-    /// Versions 0 to 0.
+    /// Versions 0 to 1.
     DescribeShareGroupOffsets = 90,
     /// Versions 0 to 0.
     AlterShareGroupOffsets = 91,
@@ -393,7 +393,7 @@ impl ApiKey {
         match self {
             Self::Produce => 3..=13,
             Self::Fetch => 4..=18,
-            Self::ListOffsets => 1..=10,
+            Self::ListOffsets => 1..=11,
             Self::Metadata => 0..=13,
             Self::OffsetCommit => 2..=10,
             Self::OffsetFetch => 1..=10,
@@ -414,7 +414,7 @@ impl ApiKey {
             Self::AddPartitionsToTxn => 0..=5,
             Self::AddOffsetsToTxn => 0..=4,
             Self::EndTxn => 0..=5,
-            Self::WriteTxnMarkers => 1..=1,
+            Self::WriteTxnMarkers => 1..=2,
             Self::TxnOffsetCommit => 0..=5,
             Self::DescribeAcls => 1..=3,
             Self::CreateAcls => 1..=3,
@@ -454,13 +454,13 @@ impl ApiKey {
             Self::DescribeTopicPartitions => 0..=0,
             Self::ShareGroupHeartbeat => 1..=1,
             Self::ShareGroupDescribe => 1..=1,
-            Self::ShareFetch => 1..=1,
-            Self::ShareAcknowledge => 1..=1,
+            Self::ShareFetch => 1..=2,
+            Self::ShareAcknowledge => 1..=2,
             Self::AddRaftVoter => 0..=0,
             Self::RemoveRaftVoter => 0..=0,
             Self::StreamsGroupHeartbeat => 0..=0,
             Self::StreamsGroupDescribe => 0..=0,
-            Self::DescribeShareGroupOffsets => 0..=0,
+            Self::DescribeShareGroupOffsets => 0..=1,
             Self::AlterShareGroupOffsets => 0..=0,
             Self::DeleteShareGroupOffsets => 0..=0,
         }

@@ -29,6 +29,8 @@ use crate::{
     partition::Partition,
     partitions::Partitions,
     plugins::{PluginService, PluginServiceError},
+    quotas::Quotas,
+    share::ShareService,
     transactions::TransactionService,
     views::ViewCursors,
 };
@@ -127,6 +129,8 @@ pub struct Broker {
     pub groups: GroupService,
     /// Transactions.
     pub transactions: TransactionService,
+    /// Share groups.
+    pub shares: ShareService,
     /// Plugins and chains.
     pub plugins: PluginService,
     /// Counters and gauges.
@@ -135,6 +139,7 @@ pub struct Broker {
     pub remote: Option<Arc<dyn RemoteLog>>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) sessions: FetchSessions,
+    pub(crate) quotas: Quotas,
     pub(crate) view_cursors: ViewCursors,
     pub(crate) stopping: watch::Sender<bool>,
     producer_ids: Mutex<Range<i64>>,
@@ -188,7 +193,9 @@ impl Broker {
         let broker = Arc::new(Self {
             groups: GroupService::new(&config, &*clock),
             transactions: TransactionService::new(&config, &*clock),
+            shares: ShareService::new(&config, &*clock),
             plugins: PluginService::new(transform),
+            quotas: Quotas::new(&config),
             sessions: FetchSessions::new(config.size("max.incremental.fetch.session.cache.slots")),
             view_cursors: ViewCursors::default(),
             metrics: Metrics::new(),
@@ -205,6 +212,7 @@ impl Broker {
         broker.plugins.load(&broker).await?;
         broker.groups.load(&broker);
         broker.transactions.load(&broker);
+        broker.shares.load(&broker);
         housekeeping::spawn(&broker);
         Ok(broker)
     }
@@ -287,6 +295,7 @@ impl Broker {
     pub async fn shutdown(self: &Arc<Self>) -> Result<(), LogError> {
         self.stopping.send_replace(true);
         self.transactions.stop().await;
+        self.shares.stop().await;
         self.groups.stop().await;
         let broker = Arc::clone(self);
         let close = move || {

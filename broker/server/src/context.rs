@@ -1,8 +1,10 @@
 //! What a handler knows of the request besides its body.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use millstream_protocol::KString;
+
+use crate::quotas::Mute;
 
 /// The principal of a connection without authentication, as Kafka names it.
 pub const ANONYMOUS: &str = "User:ANONYMOUS";
@@ -18,6 +20,8 @@ pub struct RequestContext {
     pub client_address: IpAddr,
     /// Who it is.
     pub principal: &'static str,
+    /// What the connection's reading waits for.
+    pub(crate) mute: Arc<Mute>,
 }
 
 impl RequestContext {

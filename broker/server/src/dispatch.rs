@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
+use millstream_core::quota::REQUEST_PERCENTAGE;
 use millstream_protocol::{
     ApiKey, Decoder, KString, Request, Response,
     api::{advertised_versions, decode_request_header, encode_response},
@@ -13,6 +14,7 @@ use crate::{
     broker::Broker,
     context::{ANONYMOUS, RequestContext},
     handlers::*,
+    quotas::{Mute, Timed, percent},
 };
 
 /// A request's answer, in the order of the requests.
@@ -44,6 +46,7 @@ pub const API_VERSIONS: &[ApiKey] = &[
     ApiKey::SyncGroup,
     ApiKey::DescribeGroups,
     ApiKey::ListGroups,
+    ApiKey::SaslHandshake,
     ApiKey::ApiVersions,
     ApiKey::CreateTopics,
     ApiKey::DeleteTopics,
@@ -55,18 +58,47 @@ pub const API_VERSIONS: &[ApiKey] = &[
     ApiKey::EndTxn,
     ApiKey::WriteTxnMarkers,
     ApiKey::TxnOffsetCommit,
+    ApiKey::DescribeAcls,
+    ApiKey::CreateAcls,
+    ApiKey::DeleteAcls,
     ApiKey::DescribeConfigs,
+    ApiKey::AlterConfigs,
+    ApiKey::AlterReplicaLogDirs,
+    ApiKey::DescribeLogDirs,
+    ApiKey::SaslAuthenticate,
     ApiKey::CreatePartitions,
+    ApiKey::CreateDelegationToken,
+    ApiKey::RenewDelegationToken,
+    ApiKey::ExpireDelegationToken,
+    ApiKey::DescribeDelegationToken,
     ApiKey::DeleteGroups,
+    ApiKey::ElectLeaders,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
     ApiKey::OffsetDelete,
+    ApiKey::DescribeClientQuotas,
+    ApiKey::AlterClientQuotas,
+    ApiKey::DescribeUserScramCredentials,
+    ApiKey::AlterUserScramCredentials,
+    ApiKey::DescribeQuorum,
+    ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
     ApiKey::DescribeProducers,
+    ApiKey::UnregisterBroker,
     ApiKey::DescribeTransactions,
     ApiKey::ListTransactions,
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,
+    ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
+    ApiKey::ShareGroupHeartbeat,
+    ApiKey::ShareGroupDescribe,
+    ApiKey::ShareFetch,
+    ApiKey::ShareAcknowledge,
+    ApiKey::DescribeShareGroupOffsets,
+    ApiKey::AlterShareGroupOffsets,
+    ApiKey::DeleteShareGroupOffsets,
 ];
 
 /// The versions of a key that are served and advertised; `None` for keys that are not served.
@@ -90,6 +122,7 @@ pub fn served_versions(key: ApiKey) -> Option<RangeInclusive<i16>> {
 pub(crate) struct Client {
     pub broker: Arc<Broker>,
     pub address: std::net::IpAddr,
+    pub mute: Arc<Mute>,
 }
 
 struct Incoming {
@@ -123,6 +156,7 @@ pub(crate) async fn dispatch(client: &Client, frame: Bytes) -> Answer {
         client_id: header.client_id.unwrap_or(KString::from_static("")),
         client_address: client.address,
         principal: ANONYMOUS,
+        mute: Arc::clone(&client.mute),
     };
     let incoming = Incoming {
         broker: Arc::clone(&client.broker),
@@ -164,6 +198,36 @@ fn route(key: ApiKey, incoming: Incoming) -> BoxFuture<Answer> {
         ApiKey::ListTransactions => now(incoming, list_transactions::handle),
         ApiKey::ConsumerGroupHeartbeat => now(incoming, consumer_group_heartbeat::handle),
         ApiKey::ConsumerGroupDescribe => now(incoming, consumer_group_describe::handle),
+        ApiKey::AlterConfigs => now(incoming, alter_configs::handle),
+        ApiKey::AlterReplicaLogDirs => now(incoming, log_dirs::alter),
+        ApiKey::DescribeLogDirs => now(incoming, log_dirs::describe),
+        ApiKey::ElectLeaders => now(incoming, replicas::elect_leaders),
+        ApiKey::AlterPartitionReassignments => now(incoming, replicas::alter_reassignments),
+        ApiKey::ListPartitionReassignments => now(incoming, replicas::list_reassignments),
+        ApiKey::DescribeQuorum => now(incoming, quorum::describe),
+        ApiKey::UnregisterBroker => now(incoming, quorum::unregister_broker),
+        ApiKey::ListConfigResources => now(incoming, list_config_resources::handle),
+        ApiKey::DescribeAcls => now(incoming, security::describe_acls),
+        ApiKey::CreateAcls => now(incoming, security::create_acls),
+        ApiKey::DeleteAcls => now(incoming, security::delete_acls),
+        ApiKey::SaslHandshake => now(incoming, security::sasl_handshake),
+        ApiKey::SaslAuthenticate => now(incoming, security::sasl_authenticate),
+        ApiKey::DescribeUserScramCredentials => now(incoming, security::describe_scram),
+        ApiKey::AlterUserScramCredentials => now(incoming, security::alter_scram),
+        ApiKey::CreateDelegationToken => now(incoming, security::create_token),
+        ApiKey::RenewDelegationToken => now(incoming, security::renew_token),
+        ApiKey::ExpireDelegationToken => now(incoming, security::expire_token),
+        ApiKey::DescribeDelegationToken => now(incoming, security::describe_token),
+        ApiKey::DescribeClientQuotas => now(incoming, client_quotas::describe),
+        ApiKey::AlterClientQuotas => now(incoming, client_quotas::alter),
+        ApiKey::UpdateFeatures => now(incoming, update_features::handle),
+        ApiKey::ShareFetch => later(incoming, share_fetch::fetch),
+        ApiKey::ShareGroupHeartbeat => now(incoming, share_group_heartbeat::handle),
+        ApiKey::ShareGroupDescribe => now(incoming, share_group_describe::handle),
+        ApiKey::ShareAcknowledge => now(incoming, share_fetch::acknowledge_only),
+        ApiKey::DescribeShareGroupOffsets => now(incoming, share_offsets::describe),
+        ApiKey::AlterShareGroupOffsets => now(incoming, share_offsets::alter),
+        ApiKey::DeleteShareGroupOffsets => now(incoming, share_offsets::delete),
         ApiKey::DescribeConfigs => now(incoming, describe_configs::handle),
         ApiKey::CreatePartitions => now(incoming, create_partitions::handle),
         ApiKey::DeleteGroups => now(incoming, delete_groups::handle),
@@ -187,11 +251,11 @@ where
     Box::pin(async move {
         let version = incoming.context.version;
         match R::decode(&mut incoming.decoder, version) {
-            Ok(request) => encoded(
-                &handler(incoming.broker, incoming.context, request).await,
-                version,
-                incoming.correlation_id,
-            ),
+            Ok(request) => {
+                let quota = RequestQuota::of(&incoming);
+                let handled = Box::pin(handler(incoming.broker, incoming.context, request));
+                encoded(&quota.measure(handled).await, version, incoming.correlation_id)
+            }
             Err(error) => Answer::Close(format!("bad {} version {version}: {error}", R::NAME)),
         }
     })
@@ -211,9 +275,41 @@ where
             Err(error) => return Answer::Close(format!("bad {} version {version}: {error}", R::NAME)),
         };
         let correlation_id = incoming.correlation_id;
-        let response = handler(incoming.broker, incoming.context, request);
-        Answer::Later(Box::pin(async move { encode(&response.await, version, correlation_id) }))
+        let quota = RequestQuota::of(&incoming);
+        let response = Box::pin(handler(incoming.broker, incoming.context, request));
+        Answer::Later(Box::pin(
+            async move { encode(&quota.measure(response).await, version, correlation_id) },
+        ))
     })
+}
+
+/// Holds a request against its client's `request_percentage`.
+struct RequestQuota {
+    broker: Arc<Broker>,
+    context: RequestContext,
+}
+
+impl RequestQuota {
+    fn of(incoming: &Incoming) -> Self {
+        Self {
+            broker: Arc::clone(&incoming.broker),
+            context: incoming.context.clone(),
+        }
+    }
+
+    /// The response, with the time that its client has to wait.
+    async fn measure<R: Response>(self, handled: impl Future<Output = R> + Unpin) -> R {
+        let (mut response, worked) = Timed::new(handled).await;
+        let image = self.broker.metadata.image();
+        let now_ms = self.broker.clock.wall_ms();
+        let quotas = &self.broker.quotas;
+        let throttle_ms = quotas.record(&image, REQUEST_PERCENTAGE, &self.context, percent(worked), now_ms);
+        if throttle_ms > 0 {
+            self.context.mute.throttle(throttle_ms);
+            response.set_throttle_time_ms(i32::try_from(throttle_ms).unwrap_or(i32::MAX));
+        }
+        response
+    }
 }
 
 async fn start_produce(mut incoming: Incoming) -> Answer {

@@ -1,4 +1,7 @@
-//! The features of this broker and their versions (KIP-584). All are finalised at their highest version: there is no older node to wait for.
+//! The features of this broker and their versions (KIP-584). A new cluster has all of them at their highest level: there is no older node to
+//! wait for.
+
+use millstream_core::metadata::ClusterImage;
 
 /// A feature and the versions of it that this broker can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -6,6 +9,11 @@ pub(crate) struct Feature {
     pub name: &'static str,
     pub version_min: i16,
     pub version_max: i16,
+}
+
+/// The finalised level of a feature.
+pub(crate) fn level(image: &ClusterImage, feature: &Feature) -> i16 {
+    image.feature_levels.get(feature.name).copied().unwrap_or(feature.version_max)
 }
 
 /// Every feature, by name.

@@ -33,6 +33,8 @@ pub mod partition;
 mod partitions;
 pub mod plugins;
 mod produce_chain;
+mod quotas;
+pub mod share;
 pub mod transactions;
 mod validation;
 mod views;

@@ -211,11 +211,13 @@ impl Model {
         self.read_answers();
         let topics = Some(vec![("t".to_owned(), vec![0])]);
         let fetched = self.shell.coordinator.fetch_offsets(&OffsetFetchRequest {
+            member_id: String::new(),
+            member_epoch: -1,
             group_id: GROUP.into(),
             topics,
             require_stable: true,
         });
-        assert_eq!(fetched[0].1[0].offset, self.committed.unwrap_or(-1));
+        assert_eq!(fetched.unwrap()[0].1[0].offset, self.committed.unwrap_or(-1));
     }
 
     fn fail_over(&mut self) {

@@ -40,11 +40,13 @@ impl Shell {
     fn fetch(&self, topic: &str, require_stable: bool) -> FetchedOffset {
         let topics = Some(vec![(topic.to_owned(), vec![0])]);
         let mut fetched = self.coordinator.fetch_offsets(&OffsetFetchRequest {
+            member_id: String::new(),
+            member_epoch: -1,
             group_id: GROUP.into(),
             topics,
             require_stable,
         });
-        fetched.remove(0).1.remove(0)
+        fetched.as_mut().unwrap().remove(0).1.remove(0)
     }
 
     fn offset(&self, topic: &str) -> i64 {
@@ -73,11 +75,13 @@ fn unknown_group_fetches_minus_one_without_error() {
     };
     assert_eq!(shell.fetch("t", true), none);
     let all = OffsetFetchRequest {
+        member_id: String::new(),
+        member_epoch: -1,
         group_id: "nobody".into(),
         topics: None,
         require_stable: false,
     };
-    assert_eq!(shell.coordinator.fetch_offsets(&all), []);
+    assert_eq!(shell.coordinator.fetch_offsets(&all), Ok(Vec::new()));
 }
 
 #[test]
@@ -161,11 +165,13 @@ fn metadata_is_bounded_per_partition() {
         [("t".to_owned(), vec![(0, ErrorCode::None), (1, ErrorCode::OffsetMetadataTooLarge)])]
     );
     let all = OffsetFetchRequest {
+        member_id: String::new(),
+        member_epoch: -1,
         group_id: GROUP.into(),
         topics: None,
         require_stable: false,
     };
-    assert_eq!(shell.coordinator.fetch_offsets(&all)[0].1.len(), 1);
+    assert_eq!(shell.coordinator.fetch_offsets(&all).unwrap()[0].1.len(), 1);
 }
 
 #[test]

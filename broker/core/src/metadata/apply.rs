@@ -86,6 +86,18 @@ impl ClusterImage {
                 self.next_producer_id = next;
                 Ok(())
             }
+            MetadataRecord::QuotasReplaced(record) => {
+                if record.values.is_empty() {
+                    self.client_quotas.remove(&record.entity);
+                } else {
+                    self.client_quotas.insert(record.entity.clone(), record.values.clone());
+                }
+                Ok(())
+            }
+            MetadataRecord::FeatureLevelSet(record) => {
+                self.feature_levels.insert(record.feature.clone(), record.level);
+                Ok(())
+            }
         }?;
         self.epoch += 1;
         Ok(())

@@ -13,6 +13,7 @@ use super::{
     configs::{BrokerLayers, Overrides, TopicConfig},
     id,
 };
+use crate::quota::{QuotaEntity, QuotaValues};
 use crate::transform::{BreakerMode, FailurePolicy, Hook, Limits};
 
 /// A partition's replicas and leader.
@@ -142,6 +143,10 @@ pub struct ClusterImage {
     pub group_configs: BTreeMap<String, Overrides>,
     /// Client metrics subscriptions.
     pub client_metrics: BTreeMap<String, Overrides>,
+    /// Client quotas.
+    pub client_quotas: BTreeMap<QuotaEntity, QuotaValues>,
+    /// Levels of features that are not at their highest.
+    pub feature_levels: BTreeMap<String, i16>,
     /// First producer id that no block holds yet.
     pub next_producer_id: i64,
 }
@@ -160,6 +165,8 @@ impl ClusterImage {
             broker_configs: BTreeMap::new(),
             group_configs: BTreeMap::new(),
             client_metrics: BTreeMap::new(),
+            client_quotas: BTreeMap::new(),
+            feature_levels: BTreeMap::new(),
             next_producer_id: 0,
         }
     }

@@ -14,6 +14,7 @@ use super::{
     id,
     image::{BindingImage, PartitionImage, PluginImage},
 };
+use crate::quota::{QuotaEntity, QuotaValues};
 
 /// Longest record that is read or written, in bytes: a topic of 10,000 partitions with five replicas needs about one MiB.
 pub const RECORD_BYTES_MAX: usize = 8 << 20;
@@ -170,6 +171,26 @@ pub struct ProducerIdsAllocated {
     pub next_producer_id: i64,
 }
 
+/// The quotas of an entity, all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotasReplaced {
+    /// Whose.
+    pub entity: QuotaEntity,
+    /// The values that are now set.
+    pub values: QuotaValues,
+}
+
+/// A feature got another level.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureLevelSet {
+    /// Its name.
+    pub feature: String,
+    /// Its level.
+    pub level: i16,
+}
+
 /// One change of the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MetadataRecord {
@@ -197,6 +218,10 @@ pub enum MetadataRecord {
     PluginUnbound(PluginUnbound),
     /// Type 12.
     ProducerIdsAllocated(ProducerIdsAllocated),
+    /// Type 13.
+    QuotasReplaced(QuotasReplaced),
+    /// Type 14.
+    FeatureLevelSet(FeatureLevelSet),
 }
 
 /// Why bytes are not a record, or a record does not become bytes.
@@ -255,6 +280,8 @@ impl MetadataRecord {
             Self::PluginBound(body) => write(10, body),
             Self::PluginUnbound(body) => write(11, body),
             Self::ProducerIdsAllocated(body) => write(12, body),
+            Self::QuotasReplaced(body) => write(13, body),
+            Self::FeatureLevelSet(body) => write(14, body),
         }?;
         check_length(bytes.len()).map(|()| bytes)
     }
@@ -276,6 +303,8 @@ impl MetadataRecord {
             (10, 0) => read(body).map(Self::PluginBound),
             (11, 0) => read(body).map(Self::PluginUnbound),
             (12, 0) => read(body).map(Self::ProducerIdsAllocated),
+            (13, 0) => read(body).map(Self::QuotasReplaced),
+            (14, 0) => read(body).map(Self::FeatureLevelSet),
             (kind, version) => Err(RecordError::Unknown { kind, version }),
         }
     }

@@ -335,9 +335,10 @@ fn message_impl(message: &Message) -> String {
         }
         "response" => {
             out += &format!(
-                "\nimpl Response for {} {{\nconst API_KEY: ApiKey = ApiKey::{};\n}}\n",
+                "\nimpl Response for {} {{\nconst API_KEY: ApiKey = ApiKey::{};\n{}}}\n",
                 message.name,
-                api_name(message)
+                api_name(message),
+                throttle_setter(message)
             );
         }
         _ => {}
@@ -503,5 +504,15 @@ fn ident(name: &str) -> String {
         format!("{name}_")
     } else {
         name.to_owned()
+    }
+}
+
+/// Nearly every response can tell its client to slow down.
+fn throttle_setter(message: &Message) -> &'static str {
+    let is_throttle = |field: &Field| field.name == "throttle_time_ms";
+    if message.structs.first().is_some_and(|top| top.fields.iter().any(is_throttle)) {
+        "\nfn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {\nself.throttle_time_ms = throttle_time_ms;\n}\n"
+    } else {
+        ""
     }
 }

@@ -187,4 +187,8 @@ impl Message for ApiVersionsResponse {
 
 impl Response for ApiVersionsResponse {
     const API_KEY: ApiKey = ApiKey::ApiVersions;
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

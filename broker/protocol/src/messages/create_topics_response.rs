@@ -176,4 +176,8 @@ impl Message for CreateTopicsResponse {
 
 impl Response for CreateTopicsResponse {
     const API_KEY: ApiKey = ApiKey::CreateTopics;
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

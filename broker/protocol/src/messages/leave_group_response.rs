@@ -90,4 +90,8 @@ impl Message for LeaveGroupResponse {
 
 impl Response for LeaveGroupResponse {
     const API_KEY: ApiKey = ApiKey::LeaveGroup;
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

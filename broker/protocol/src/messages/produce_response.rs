@@ -274,4 +274,8 @@ impl Message for ProduceResponse {
 
 impl Response for ProduceResponse {
     const API_KEY: ApiKey = ApiKey::Produce;
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

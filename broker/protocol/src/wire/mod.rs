@@ -121,4 +121,7 @@ pub trait Request: Message {
 pub trait Response: Message {
     /// The API key of its request.
     const API_KEY: ApiKey;
+
+    /// Tells the client how long its next requests wait, in milliseconds (KIP-219); nothing in the few responses that cannot say it.
+    fn set_throttle_time_ms(&mut self, _throttle_time_ms: i32) {}
 }

@@ -14,7 +14,7 @@ use crate::{
     broker::Broker,
     context::RequestContext,
     dispatch::{API_VERSIONS, served_versions},
-    features::FEATURES,
+    features::{FEATURES, level},
 };
 
 /// First version in which clients name their software (KIP-511).
@@ -41,10 +41,13 @@ pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: ApiVe
         },
         max_version: feature.version_max,
     });
-    let finalized = FEATURES.iter().map(|feature| FinalizedFeatureKey {
+    let image = broker.metadata.image();
+    let levels = FEATURES.iter().map(|feature| (feature, level(&image, feature)));
+    // Level 0 is a feature that is off.
+    let finalized = levels.filter(|(_, level)| *level > 0).map(|(feature, level)| FinalizedFeatureKey {
         name: KString::from_static(feature.name),
-        max_version_level: feature.version_max,
-        min_version_level: feature.version_max,
+        max_version_level: level,
+        min_version_level: level,
     });
     ApiVersionsResponse {
         supported_features: supported.collect(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use millstream_protocol::{
-    KString,
+    ErrorCode, KString,
     messages::{DeleteGroupsRequest, DeleteGroupsResponse, delete_groups_response::DeletableGroupResult},
 };
 
@@ -20,6 +20,13 @@ pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, reques
 
 async fn delete(broker: Arc<Broker>, group_id: KString) -> DeletableGroupResult {
     let outcome = broker.groups.delete_group(&broker, String::from(group_id.clone())).await;
+    if outcome == ErrorCode::None {
+        // What a share group had of partitions goes with it.
+        let deleted = group_id.to_string();
+        if let Err(error) = broker.shares.forget(&broker, move |key| key.group_id == deleted).await {
+            tracing::warn!(%group_id, ?error, "the share state of a deleted group remains");
+        }
+    }
     DeletableGroupResult {
         group_id,
         error_code: outcome.code(),

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use millstream_core::metadata::ClusterImage;
+use millstream_core::{metadata::ClusterImage, quota::CONSUMER_BYTE_RATE};
 use millstream_protocol::{
     ErrorCode, KString,
     chunk::Records,
@@ -122,6 +122,10 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     let max_bytes = usize::try_from(request.max_bytes)
         .unwrap_or(0)
         .min(broker.config.size("fetch.max.bytes"));
+    let at_once = broker
+        .quotas
+        .at_once(&broker.metadata.image(), CONSUMER_BYTE_RATE, &context, broker.clock.wall_ms());
+    let max_bytes = at_once.map_or(max_bytes, |bytes| max_bytes.min(bytes as usize));
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     let isolation = Isolation::from_wire(request.isolation_level);
@@ -147,13 +151,24 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
         let bytes: usize = found.iter().map(|found| found.records.len()).sum();
         let failed = found.iter().any(|found| found.error != ErrorCode::None);
         if bytes >= min_bytes || failed || items.is_empty() || Instant::now() >= deadline {
-            return respond(&plan, &items, found);
+            return throttled(&broker, &context, &image, respond(&plan, &items, found), bytes);
         }
         tokio::select! {
             () = waiter.notified() => {}
             () = tokio::time::sleep_until(deadline) => {}
             () = broker.stopped() => return respond(&plan, &items, found),
         }
+    }
+}
+
+/// Holds the fetched bytes against the client's quota. A client above it gets its records, and waits afterwards.
+fn throttled(broker: &Broker, context: &RequestContext, image: &ClusterImage, response: FetchResponse, bytes: usize) -> FetchResponse {
+    let now_ms = broker.clock.wall_ms();
+    let throttle_ms = broker.quotas.record(image, CONSUMER_BYTE_RATE, context, bytes as f64, now_ms);
+    context.mute.throttle(throttle_ms);
+    FetchResponse {
+        throttle_time_ms: i32::try_from(throttle_ms).unwrap_or(i32::MAX),
+        ..response
     }
 }
 

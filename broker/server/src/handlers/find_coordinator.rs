@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::metadata::names::GROUP_ID_BYTES_MAX;
+use millstream_core::metadata::{id, names::GROUP_ID_BYTES_MAX};
 use millstream_protocol::{
     ErrorCode, KString,
     messages::{FindCoordinatorRequest, FindCoordinatorResponse, find_coordinator_response::Coordinator},
@@ -14,6 +14,7 @@ use crate::{broker::Broker, context::RequestContext};
 const FIRST_BATCHED_VERSION: i16 = 4;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     if context.version >= FIRST_BATCHED_VERSION {
@@ -41,10 +42,10 @@ async fn find(broker: &Arc<Broker>, key_type: i8, key: KString) -> Coordinator {
     if let Err((error, message)) = check(key_type, &key) {
         return refused(key, error, message);
     }
-    let found = if key_type == TRANSACTION {
-        broker.transactions.find(broker, &key).await
-    } else {
-        broker.groups.find(broker, &key).await
+    let found = match key_type {
+        TRANSACTION => broker.transactions.find(broker, &key).await,
+        SHARE => broker.shares.find(broker, &key).await,
+        _ => broker.groups.find(broker, &key).await,
     };
     if let Err(error) = found {
         return refused(key, error, "The coordinator is not available.");
@@ -69,8 +70,24 @@ fn check(key_type: i8, key: &str) -> Result<(), (ErrorCode, &'static str)> {
             Err((ErrorCode::InvalidRequest, "The transactional id is invalid."))
         }
         TRANSACTION => Ok(()),
+        SHARE if is_share_key(key) => Ok(()),
+        SHARE => Err((
+            ErrorCode::InvalidRequest,
+            "The share coordinator key is not group:topic-id:partition.",
+        )),
         _ => Err((ErrorCode::InvalidRequest, "The coordinator key type is not supported.")),
     }
+}
+
+/// `group:topic id:partition`, where the group may hold colons.
+fn is_share_key(key: &str) -> bool {
+    let mut parts = key.rsplitn(3, ':');
+    let partition = parts
+        .next()
+        .is_some_and(|partition| partition.parse::<i32>().is_ok_and(|partition| partition >= 0));
+    let topic_id = parts.next().is_some_and(|topic_id| id::parse(topic_id).is_some());
+    let group = parts.next().is_some_and(|group| !group.is_empty());
+    partition && topic_id && group && key.len() <= GROUP_ID_BYTES_MAX
 }
 
 fn refused(key: KString, error: ErrorCode, message: &'static str) -> Coordinator {
@@ -96,6 +113,8 @@ mod tests {
         assert_eq!(code(GROUP, &"g".repeat(GROUP_ID_BYTES_MAX + 1)), Err(ErrorCode::InvalidGroupId));
         assert_eq!(code(TRANSACTION, "t"), Ok(()));
         assert_eq!(code(TRANSACTION, ""), Err(ErrorCode::InvalidRequest));
-        assert_eq!(code(2, "g:t:0"), Err(ErrorCode::InvalidRequest));
+        assert_eq!(code(SHARE, "g:t:0"), Err(ErrorCode::InvalidRequest));
+        assert_eq!(code(SHARE, "g:AAAAAAAAAAAAAAAAAAAABw:0"), Ok(()));
+        assert_eq!(code(3, "g"), Err(ErrorCode::InvalidRequest));
     }
 }

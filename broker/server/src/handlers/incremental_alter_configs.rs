@@ -94,7 +94,7 @@ fn change(config: AlterableConfig) -> Result<ConfigChange, Refusal> {
 }
 
 /// Decides on what is well formed; the outcomes are in the order of the request.
-fn alter(context: &Context<'_>, wanted: Vec<Result<AlterConfigs, Refusal>>, validate_only: bool) -> Decision<Vec<Outcome<()>>> {
+pub(super) fn alter(context: &Context<'_>, wanted: Vec<Result<AlterConfigs, Refusal>>, validate_only: bool) -> Decision<Vec<Outcome<()>>> {
     let valid: Vec<AlterConfigs> = wanted.iter().flatten().cloned().collect();
     let Decision { records, reply } = controller::alter_configs(context, &valid, validate_only);
     let mut decided = reply.into_iter();

@@ -148,7 +148,7 @@ async fn blocking(
 }
 
 /// The first record at or after a time, in the tier or in the local log, whichever comes first.
-async fn by_time(
+pub(crate) async fn by_time(
     broker: &Broker,
     partition: &Arc<Partition>,
     timestamp: i64,

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use millstream_core::{
     metadata::{ClusterImage, image::TopicImage},
+    quota::PRODUCER_BYTE_RATE,
     txn::ProducerIdAndEpoch,
 };
 use millstream_log::{Appended, VerificationGuard};
 use millstream_protocol::{
     ErrorCode, KString,
+    chunk::Records,
     messages::{
         ProduceRequest, ProduceResponse,
         produce_request::{PartitionProduceData, TopicProduceData},
@@ -64,6 +66,7 @@ pub(crate) async fn start(broker: Arc<Broker>, context: RequestContext, request:
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let image = broker.metadata.image();
     let transactional_id = request.transactional_id.map(String::from);
+    let throttle_ms = count_bytes(&broker, &context, &image, &request.topic_data);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         topics.push(produce_topic(&broker, &context, &image, topic, acks, transactional_id.as_deref()).await);
@@ -101,9 +104,20 @@ pub(crate) async fn start(broker: Arc<Broker>, context: RequestContext, request:
         }
         ProduceResponse {
             responses,
+            throttle_time_ms: i32::try_from(throttle_ms).unwrap_or(i32::MAX),
             ..ProduceResponse::default()
         }
     }))
+}
+
+/// Holds the produced bytes against the client's quota; how long it has to wait.
+fn count_bytes(broker: &Broker, context: &RequestContext, image: &ClusterImage, topics: &[TopicProduceData]) -> i64 {
+    let partitions = topics.iter().flat_map(|topic| &topic.partition_data);
+    let bytes: usize = partitions.filter_map(|data| data.records.as_ref()).map(Records::len).sum();
+    let now_ms = broker.clock.wall_ms();
+    let throttle_ms = broker.quotas.record(image, PRODUCER_BYTE_RATE, context, bytes as f64, now_ms);
+    context.mute.throttle(throttle_ms);
+    throttle_ms
 }
 
 /// The response once everything it acknowledges is durable, or what became of it.

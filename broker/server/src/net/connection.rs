@@ -14,7 +14,7 @@ use millstream_protocol::chunk::Chunk;
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -77,6 +77,7 @@ enum Event {
     Started(Answer, Option<OwnedSemaphorePermit>),
     Answered(Option<Vec<Chunk>>),
     Readable(Result<io::Result<()>, tokio::time::error::Elapsed>),
+    Unmuted,
 }
 
 async fn poll_starting(starting: &mut Option<Starting>) -> (Answer, Option<OwnedSemaphorePermit>) {
@@ -98,6 +99,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broke
         client: Arc::new(Client {
             broker,
             address: peer.ip(),
+            mute: Arc::default(),
         }),
         limits,
         buffer: FrameBuffer::default(),
@@ -128,9 +130,12 @@ impl Connection {
     /// Starts what can be started, writes what is ready, and waits for the next thing to happen.
     async fn step(&mut self) -> Result<(), Ended> {
         let idle = self.limits.idle;
-        self.start_requests()?;
+        let muted_until = self.client.mute.ends();
+        if muted_until.is_none() {
+            self.start_requests()?;
+        }
         self.write_ready().await?;
-        let reading = self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX;
+        let reading = self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX && muted_until.is_none();
         let busy = self.starting.is_some() || !self.waiting.is_empty();
         let event = tokio::select! {
             // Cancel safe: a starting request is kept and polled again.
@@ -139,6 +144,8 @@ impl Connection {
             Some(answer) = self.waiting.next(), if !self.waiting.is_empty() => Event::Answered(answer),
             // Cancel safe: readiness only, nothing is read yet.
             ready = timeout(idle, self.stream.readable()), if reading => Event::Readable(ready),
+            // Cancel safe: it only waits.
+            () = tokio::time::sleep_until(muted_until.unwrap_or_else(Instant::now)), if muted_until.is_some() => Event::Unmuted,
             // Cancel safe: it only looks.
             _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Ended::Stopping),
         };
@@ -153,6 +160,7 @@ impl Connection {
                 self.read()?;
             }
             // A client that waits for an answer is not idle.
+            Event::Unmuted => {}
             Event::Readable(Err(_)) if busy => {}
             Event::Readable(Err(_)) => return Err(Ended::Idle),
         }

@@ -10,6 +10,7 @@ mod partitions;
 mod placement;
 mod plugins;
 mod producer_ids;
+mod quotas;
 mod topics;
 mod views;
 
@@ -24,6 +25,7 @@ pub use partitions::{GrowTopic, create_partitions, restart_broker};
 pub use placement::PARTITIONS_PER_REQUEST_MAX;
 pub use plugins::{NewPlugin, register_plugin, remove_plugin};
 pub use producer_ids::{PRODUCER_ID_BLOCK_LEN, allocate_producer_ids};
+pub use quotas::{AlterQuotas, FeatureUpdate, FeatureUpgrade, alter_client_quotas, update_features};
 pub use topics::{NewTopic, TopicRef, Wish, auto_create_topics, create_topics, delete_topics};
 pub use views::{NewView, VIEW_DEPTH_MAX, create_view, delete_view};
 

@@ -300,6 +300,19 @@ fn internal(context: &Context<'_>, wish: &Wish) -> Option<NewTopic> {
             ];
             (context.broker_number(TRANSACTION_LOG_NUM_PARTITIONS), replicas, configs)
         }
+        names::SHARE_GROUP_STATE => {
+            let segment_bytes = context
+                .broker_number("share.coordinator.state.topic.segment.bytes")
+                .max(1 << 20)
+                .to_string();
+            let replicas = factor("share.coordinator.state.topic.replication.factor");
+            let configs = vec![set("cleanup.policy", "compact".to_owned()), set("segment.bytes", segment_bytes)];
+            (
+                context.broker_number("share.coordinator.state.topic.num.partitions"),
+                replicas,
+                configs,
+            )
+        }
         // A component is stored in records of 512 KiB; the rest is headroom.
         names::PLUGINS => {
             let configs = vec![

@@ -1,0 +1,88 @@
+//! ShareGroupDescribe: share groups with their members and assignments (KIP-932).
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use millstream_core::{
+    group::modern::{ModernDescription, ModernKind, ModernMemberDescription},
+    metadata::ClusterImage,
+};
+use millstream_protocol::{
+    ErrorCode, KString,
+    messages::{
+        ShareGroupDescribeRequest, ShareGroupDescribeResponse,
+        share_group_describe_response::{Assignment, DescribedGroup, Member, TopicPartitions},
+    },
+};
+
+use super::describe_groups::group_operations;
+use crate::{broker::Broker, context::RequestContext, groups::GROUPS_AT_ONCE};
+
+pub(crate) async fn handle(
+    broker: Arc<Broker>,
+    _context: RequestContext,
+    request: ShareGroupDescribeRequest,
+) -> ShareGroupDescribeResponse {
+    let operations = group_operations(request.include_authorized_operations);
+    let groups = stream::iter(request.group_ids).map(|group_id| describe(Arc::clone(&broker), group_id, operations));
+    ShareGroupDescribeResponse {
+        throttle_time_ms: 0,
+        groups: groups.buffered(GROUPS_AT_ONCE).collect().await,
+    }
+}
+
+async fn describe(broker: Arc<Broker>, group_id: KString, authorized_operations: i32) -> DescribedGroup {
+    let refused = |code: ErrorCode, message: String| DescribedGroup {
+        error_code: code.code(),
+        error_message: Some(message.into()),
+        group_id: group_id.clone(),
+        ..DescribedGroup::default()
+    };
+    if group_id.is_empty() {
+        return refused(ErrorCode::InvalidGroupId, ErrorCode::InvalidGroupId.message().to_owned());
+    }
+    let described = broker
+        .groups
+        .describe_modern(&broker, ModernKind::Share, group_id.to_string())
+        .await;
+    match described {
+        Ok(Some(group)) => to_wire(&broker.metadata.image(), group, authorized_operations),
+        Ok(None) => refused(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a share group.")),
+        Err(code) => refused(code, code.message().to_owned()),
+    }
+}
+
+fn to_wire(image: &ClusterImage, group: ModernDescription, authorized_operations: i32) -> DescribedGroup {
+    DescribedGroup {
+        group_id: group.group_id.into(),
+        group_state: KString::from_static(group.state),
+        group_epoch: group.epoch,
+        assignment_epoch: group.assignment_epoch,
+        assignor_name: KString::from_static(group.assignor),
+        members: group.members.into_iter().map(|member| member_to_wire(image, member)).collect(),
+        authorized_operations,
+        ..DescribedGroup::default()
+    }
+}
+
+fn member_to_wire(image: &ClusterImage, described: ModernMemberDescription) -> Member {
+    let (subscription, current) = (described.member.subscription, described.member.current);
+    let topics = current.assigned.into_iter().filter_map(|(topic_id, partitions)| {
+        Some(TopicPartitions {
+            topic_id,
+            topic_name: image.names.get(&topic_id)?.as_str().into(),
+            partitions: partitions.into_iter().collect(),
+        })
+    });
+    Member {
+        member_id: described.member_id.into(),
+        rack_id: subscription.rack_id.map(KString::from),
+        member_epoch: current.epoch,
+        client_id: subscription.client_id.into(),
+        client_host: subscription.client_host.into(),
+        subscribed_topic_names: subscription.topics.into_iter().map(KString::from).collect(),
+        assignment: Assignment {
+            topic_partitions: topics.collect(),
+        },
+    }
+}
