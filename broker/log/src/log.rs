@@ -66,6 +66,8 @@ pub struct Log {
     appender: Mutex<Appender>,
     log_start: AtomicI64,
     log_end: AtomicI64,
+    /// No transaction is open or could come back.
+    is_stable: AtomicBool,
     pub(crate) dirty_bytes: AtomicU64,
 }
 
@@ -111,6 +113,7 @@ impl Log {
             .segments
             .last()
             .map_or(opened.log_start_offset, |segment| segment.next_offset());
+        let is_stable = opened.producers.is_stable();
         Self {
             dir,
             disk,
@@ -130,6 +133,7 @@ impl Log {
                 epochs_changed: false,
             }),
             log_start: AtomicI64::new(opened.log_start_offset),
+            is_stable: AtomicBool::new(is_stable),
             log_end: AtomicI64::new(log_end),
             dirty_bytes: AtomicU64::new(0),
         }
@@ -260,6 +264,9 @@ impl Log {
             .append(&header, &head, body, now_ms, config.index_interval_bytes)
             .map_err(LogError::io("append to segment", &segment.path))?;
         appender.producers.apply(&header, marker);
+        if header.is_transactional() {
+            self.is_stable.store(appender.producers.is_stable(), Ordering::Release);
+        }
         appender.note_epoch(leader_epoch, header.base_offset);
         self.log_end.store(header.next_offset(), Ordering::Release);
         let dirty_bytes = self.dirty_bytes.fetch_add(batch.len() as u64, Ordering::AcqRel) + batch.len() as u64;
@@ -278,14 +285,23 @@ impl Log {
         self.check_sequence(&self.appender(), header)
     }
 
-    /// Whether a producer's transaction is open on this log, before a batch of it is appended.
-    pub fn transaction_state(&self, producer_id: i64) -> TransactionState {
-        self.appender().producers.transaction_state(producer_id)
+    /// Whether a producer's transaction is open on this log under its epoch, before a batch of it is appended.
+    pub fn transaction_state(&self, producer_id: i64, epoch: i16) -> TransactionState {
+        self.appender().producers.transaction_state(producer_id, epoch)
     }
 
     /// First offset that readers of committed records may not see while the log is safe up to `high_watermark`.
     pub fn last_stable_offset(&self, high_watermark: i64) -> i64 {
-        let stable = self.appender().producers.last_stable_offset(high_watermark);
+        // Logs without transactions, and that is most, must not make readers wait for writers.
+        if self.is_stable.load(Ordering::Acquire) {
+            return high_watermark;
+        }
+        let stable = {
+            let mut appender = self.appender();
+            let stable = appender.producers.last_stable_offset(high_watermark);
+            self.is_stable.store(appender.producers.is_stable(), Ordering::Release);
+            stable
+        };
         stable.max(self.log_start_offset())
     }
 
@@ -483,9 +499,9 @@ impl Log {
             .map(Bytes::from))
     }
 
-    /// A copy of what is known of idempotent producers.
-    pub fn producers(&self) -> ProducerStates {
-        self.appender().producers.clone()
+    /// A look at what is known of producers. Appends wait meanwhile.
+    pub fn with_producers<R>(&self, look: impl FnOnce(&ProducerStates) -> R) -> R {
+        look(&self.appender().producers)
     }
 
     /// The leader-epoch history, in order.

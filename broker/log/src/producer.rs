@@ -29,6 +29,9 @@ struct ProducedBatch {
     timestamp: i64,
 }
 
+/// Verifications under way at a time on one log.
+const GUARDS_MAX: usize = 10_000;
+
 /// The state of one producer on one log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerEntry {
@@ -105,6 +108,11 @@ pub struct ProducerStates {
 }
 
 impl ProducerStates {
+    /// One producer.
+    pub fn get(&self, producer_id: i64) -> Option<&ProducerEntry> {
+        self.producers.get(&producer_id)
+    }
+
     /// The producers in order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &ProducerEntry)> {
         self.producers.iter().map(|(id, entry)| (*id, entry))
@@ -128,9 +136,14 @@ impl ProducerStates {
     }
 
     /// Whether a producer's transaction is open here; if not, what its first batch needs.
-    pub(crate) fn transaction_state(&mut self, producer_id: i64) -> TransactionState {
-        if self.transactions.open_since(producer_id).is_some() {
+    pub(crate) fn transaction_state(&mut self, producer_id: i64, epoch: i16) -> TransactionState {
+        let is_current = self.producers.get(&producer_id).is_some_and(|entry| entry.epoch == epoch);
+        if is_current && self.transactions.open_since(producer_id).is_some() {
             return TransactionState::Open;
+        }
+        if self.guards.len() >= GUARDS_MAX {
+            // Those that are being verified ask again.
+            self.guards.clear();
         }
         let next_guard = &mut self.next_guard;
         TransactionState::Unverified(*self.guards.entry(producer_id).or_insert_with(|| {
@@ -156,6 +169,16 @@ impl ProducerStates {
                 epoch: header.producer_epoch,
             }),
         }
+    }
+
+    /// Transactions whose outcome lies below `durable_end` cannot come back.
+    pub(crate) fn forget_ended(&mut self, durable_end: i64) {
+        self.transactions.last_stable_offset(durable_end);
+    }
+
+    /// Whether no transaction could hold readers of committed records back.
+    pub(crate) fn is_stable(&self) -> bool {
+        self.transactions.is_quiet()
     }
 
     /// Checks a marker against its producer's state.
@@ -429,7 +452,7 @@ mod tests {
     fn a_transaction_begins_only_after_it_was_verified_and_no_marker_came_between() {
         let mut states = ProducerStates::default();
         let first = transactional(0, 0, 0);
-        let TransactionState::Unverified(guard) = states.transaction_state(9) else {
+        let TransactionState::Unverified(guard) = states.transaction_state(9, 0) else {
             panic!("nothing is open")
         };
         assert!(states.check_transaction(&first, None).is_err());
@@ -440,13 +463,13 @@ mod tests {
             states.check_transaction(&first, Some(guard)).is_err(),
             "the transaction was aborted meanwhile"
         );
-        let TransactionState::Unverified(guard) = states.transaction_state(9) else {
+        let TransactionState::Unverified(guard) = states.transaction_state(9, 1) else {
             panic!("nothing is open")
         };
         let first = transactional(1, 0, 1);
         assert!(states.check_transaction(&first, Some(guard)).is_ok());
         states.apply(&first, None);
-        assert_eq!(states.transaction_state(9), TransactionState::Open);
+        assert_eq!(states.transaction_state(9, 1), TransactionState::Open);
         assert!(states.check_transaction(&transactional(1, 1, 2), None).is_ok());
         assert!(states.check_transaction(&transactional(2, 0, 2), None).is_err(), "another epoch");
         assert!(

@@ -247,7 +247,8 @@ impl Recovery<'_> {
         for segment in segments.iter().filter(|segment| segment.next_offset() > from) {
             for item in segment.headers_from(segment.position_before_offset(from)?) {
                 let (position, header) = item?;
-                if header.base_offset < from {
+                // A batch that holds the log's start counts: its transaction may be open.
+                if header.last_offset() < from {
                     continue;
                 }
                 let marker = if header.is_control() {

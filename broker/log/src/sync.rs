@@ -60,6 +60,7 @@ impl Log {
         }
         let sealed = if rolled.is_empty() { Ok(()) } else { self.seal_all(&rolled) };
         self.durable_end.fetch_max(end, Ordering::AcqRel);
+        self.appender().producers.forget_ended(end);
         let due = {
             let state = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
             epochs_changed || !rolled.is_empty() || now_ms - state.written_ms >= CHECKPOINT_INTERVAL_MS

@@ -67,6 +67,11 @@ impl Transactions {
         open.into_iter().chain(ended).copied().fold(high_watermark, i64::min)
     }
 
+    /// Whether no transaction is open and no outcome can be lost.
+    pub fn is_quiet(&self) -> bool {
+        self.open.is_empty() && self.ended.is_empty()
+    }
+
     /// Aborted transactions with records in `[from, to)`, by first offset.
     pub fn aborted_between(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
         let start = self.aborted.partition_point(|aborted| aborted.last_offset < from);

@@ -301,12 +301,13 @@ impl RequestQuota {
     async fn measure<R: Response>(self, handled: impl Future<Output = R> + Unpin) -> R {
         let (mut response, worked) = Timed::new(handled).await;
         let image = self.broker.metadata.image();
-        let now_ms = self.broker.clock.wall_ms();
         let quotas = &self.broker.quotas;
-        let throttle_ms = quotas.record(&image, REQUEST_PERCENTAGE, &self.context, percent(worked), now_ms);
+        self.context
+            .mute
+            .throttle(quotas.record(&image, REQUEST_PERCENTAGE, &self.context, percent(worked)));
+        let throttle_ms = self.context.mute.remaining_ms();
         if throttle_ms > 0 {
-            self.context.mute.throttle(throttle_ms);
-            response.set_throttle_time_ms(i32::try_from(throttle_ms).unwrap_or(i32::MAX));
+            response.set_throttle_time_ms(throttle_ms);
         }
         response
     }
@@ -323,8 +324,13 @@ async fn start_produce(mut incoming: Incoming) -> Answer {
         Err(error) => return Answer::Close(format!("bad ProduceRequest version {version}: {error}")),
     };
     let correlation_id = incoming.correlation_id;
+    let quota = RequestQuota::of(&incoming);
     match produce::start(incoming.broker, incoming.context, request).await {
-        produce::Started::Answered(response) => Answer::Later(Box::pin(async move { encode(&response.await, version, correlation_id) })),
+        produce::Started::Answered(response) => {
+            Answer::Later(Box::pin(
+                async move { encode(&quota.measure(response).await, version, correlation_id) },
+            ))
+        }
         produce::Started::Silent => Answer::Nothing,
         produce::Started::SilentFailure(reason) => Answer::Close(reason),
     }

@@ -11,7 +11,26 @@ const ROLL_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn spawn(broker: &Arc<Broker>) {
     let retention_ms = u64::try_from(broker.config.number("log.retention.check.interval.ms")).unwrap_or(u64::MAX);
     every(broker, ROLL_INTERVAL, roll_old_segments);
+    revive_coordinators(broker);
     every(broker, Duration::from_millis(retention_ms), enforce_retention);
+}
+
+/// A coordinator whose log failed for a while has nobody to wake it but the next request; sessions and transactions that wait for time need it
+/// sooner.
+fn revive_coordinators(broker: &Arc<Broker>) {
+    let broker = Arc::clone(broker);
+    tokio::spawn(async move {
+        loop {
+            // Cancel safe: both only wait.
+            tokio::select! {
+                () = tokio::time::sleep(ROLL_INTERVAL) => {
+                    broker.groups.load(&broker);
+                    broker.transactions.load(&broker);
+                }
+                () = broker.stopped() => return,
+            }
+        }
+    });
 }
 
 fn every(broker: &Arc<Broker>, interval: Duration, work: fn(&Broker, &Arc<Partition>)) {

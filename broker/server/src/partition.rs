@@ -175,6 +175,16 @@ impl Partition {
         }
     }
 
+    /// Waits until everything below `offset` is on disk, whatever the topic's durability says; `false` if that can never be known.
+    pub async fn wait_durable(self: &Arc<Self>, offset: i64, now_ms: i64) -> bool {
+        if self.topic_config().durability == Durability::Fsync {
+            return self.wait_for(offset).await;
+        }
+        let log = Arc::clone(&self.log);
+        let synced = tokio::task::spawn_blocking(move || log.durable_end_offset() >= offset || log.sync(now_ms).is_ok()).await;
+        synced.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
     /// Wakes `waiter` once at the next advance of the high watermark.
     pub fn wake_on_advance(&self, waiter: &Arc<Notify>) {
         let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);

@@ -27,6 +27,8 @@ const METERS_KEPT: usize = 1_024;
 pub(crate) struct Quotas {
     samples: usize,
     sample_ms: i64,
+    /// Rates are measured with a clock that never jumps.
+    started: Instant,
     meters: Mutex<BTreeMap<(&'static str, QuotaEntity), RateMeter>>,
 }
 
@@ -35,12 +37,14 @@ impl Quotas {
         Self {
             samples: config.size("quota.window.num"),
             sample_ms: config.number("quota.window.size.seconds").saturating_mul(1_000),
+            started: Instant::now(),
             meters: Mutex::default(),
         }
     }
 
     /// Counts what a client did and says how long it has to wait, in milliseconds.
-    pub fn record(&self, image: &ClusterImage, key: &'static str, context: &RequestContext, amount: f64, now_ms: i64) -> i64 {
+    pub fn record(&self, image: &ClusterImage, key: &'static str, context: &RequestContext, amount: f64) -> i64 {
+        let now_ms = self.now_ms();
         self.with_meter(image, key, context, now_ms, |meter, quota| {
             meter.record(now_ms, amount);
             meter.throttle_ms(now_ms, quota)
@@ -49,10 +53,14 @@ impl Quotas {
     }
 
     /// The largest amount that a client may take at once without waiting longer than a window.
-    pub fn at_once(&self, image: &ClusterImage, key: &'static str, context: &RequestContext, now_ms: i64) -> Option<f64> {
-        self.with_meter(image, key, context, now_ms, |meter, quota| {
+    pub fn at_once(&self, image: &ClusterImage, key: &'static str, context: &RequestContext) -> Option<f64> {
+        self.with_meter(image, key, context, self.now_ms(), |meter, quota| {
             quota * meter.window_ms() as f64 / 1_000.0
         })
+    }
+
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
     fn with_meter<R>(
@@ -105,6 +113,12 @@ impl Mute {
                 .saturating_add(throttle_ms);
             self.until_ms.fetch_max(until_ms, Ordering::AcqRel);
         }
+    }
+
+    /// How long reading still waits, in milliseconds.
+    pub fn remaining_ms(&self) -> i32 {
+        let remaining = self.ends().map(|ends| ends.saturating_duration_since(Instant::now()).as_millis());
+        i32::try_from(remaining.unwrap_or(0)).unwrap_or(i32::MAX)
     }
 
     /// When reading goes on, if it does not now.

@@ -51,6 +51,16 @@ impl HardState {
             self.modern.remove(&record.group_id);
             return;
         }
+        let is_tombstone = match &record.change {
+            ModernChange::Group(value) => value.is_none(),
+            ModernChange::Member(_, value) => value.is_none(),
+            ModernChange::TargetEpoch(value) => value.is_none(),
+            ModernChange::Target(_, value) => value.is_none(),
+            ModernChange::Current(_, value) => value.is_none(),
+        };
+        if is_tombstone && !self.modern.contains_key(&record.group_id) {
+            return;
+        }
         let group = self
             .modern
             .entry(record.group_id.clone())

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_protocol::ErrorCode;
 
-use super::{Checked, Decision, ProducerIdAndEpoch, TopicPartitions, Transaction, TransactionRecord, TransactionState, TransactionVersion};
+use super::{
+    Checked, Decision, ProducerIdAndEpoch, TopicPartitions, Transaction, TransactionRecord, TransactionState, TransactionVersion,
+    init::EPOCH_MAX,
+};
 
 /// Settings, named as Kafka's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +141,7 @@ impl TransactionCoordinator {
         let transaction = self.transactions.get(transactional_id).ok_or(ErrorCode::InvalidProducerIdMapping)?;
         if transaction.producer.id != producer.id {
             Err(ErrorCode::InvalidProducerIdMapping)
-        } else if transaction.producer.epoch != producer.epoch {
+        } else if transaction.producer.epoch != producer.epoch || producer.epoch > EPOCH_MAX {
             Err(ErrorCode::ProducerFenced)
         } else {
             Ok(transaction)

@@ -80,7 +80,9 @@ impl Fixture {
     /// Writes all markers that wait.
     fn write_markers(&mut self, now_ms: i64) {
         for ended in std::mem::take(&mut self.ended) {
-            let decision = self.core.markers_written(now_ms, &ended.transactional_id, ended.producer);
+            let decision = self
+                .core
+                .markers_written(now_ms, &ended.transactional_id, ended.producer, ended.prepared_ms);
             self.take(decision);
         }
     }

@@ -68,8 +68,12 @@ impl TransactionCoordinator {
                 changed.version = request.version;
                 let mut next = changed.producer;
                 if request.version == TransactionVersion::Two {
+                    if request.fresh_producer_id < 0 && changed.producer.epoch >= EPOCH_MAX {
+                        return Decision::answer(Err(ErrorCode::ConcurrentTransactions));
+                    }
                     changed.last_epoch = changed.producer.epoch;
-                    changed.producer.epoch += 1;
+                    // `check_producer` lets nobody in beyond the last epoch of clients.
+                    changed.producer.epoch = changed.producer.epoch.saturating_add(1);
                     next = changed.producer;
                     if changed.producer.epoch > EPOCH_MAX {
                         // The markers still name the old id; the next transaction has a new one.
@@ -101,7 +105,9 @@ impl TransactionCoordinator {
         );
         let mut aborted = transaction.clone();
         aborted.state = TransactionState::PrepareAbort;
-        aborted.producer.epoch = aborted.producer.epoch.saturating_add(1);
+        // Two steps under version 2: one is what a retried end of the fenced producer would name.
+        let step = if aborted.version == TransactionVersion::Two { 2 } else { 1 };
+        aborted.producer.epoch = aborted.producer.epoch.saturating_add(step);
         aborted.last_epoch = -1;
         aborted.last_update_ms = now_ms;
         decision.ended.push(aborted.ended(transactional_id));
@@ -111,11 +117,13 @@ impl TransactionCoordinator {
         });
     }
 
-    /// All markers of an ended transaction are durable.
-    pub fn markers_written(&mut self, now_ms: i64, transactional_id: &str, producer: ProducerIdAndEpoch) -> Decision {
+    /// All markers of the transaction that was ended at `prepared_ms` are durable.
+    pub fn markers_written(&mut self, now_ms: i64, transactional_id: &str, producer: ProducerIdAndEpoch, prepared_ms: i64) -> Decision {
         let ending = self.transactions.get(transactional_id);
-        let Some(transaction) = ending.filter(|transaction| transaction.state.is_ending() && transaction.producer == producer) else {
-            // Told twice, as after a reload.
+        let Some(transaction) = ending.filter(|transaction| {
+            transaction.state.is_ending() && transaction.producer == producer && transaction.last_update_ms == prepared_ms
+        }) else {
+            // Told twice, as after a reload, or of an earlier transaction.
             return Decision::default();
         };
         let mut complete = transaction.clone();
@@ -155,7 +163,10 @@ fn check_producer(transaction: &Transaction, request: &EndTransaction) -> Checke
             return Ok(true);
         }
     }
-    if named.id != current.id {
+    if named.epoch > EPOCH_MAX {
+        // This epoch only fences.
+        Err(ErrorCode::ProducerFenced)
+    } else if named.id != current.id {
         Err(ErrorCode::InvalidProducerIdMapping)
     } else if named.epoch != current.epoch {
         Err(ErrorCode::ProducerFenced)
@@ -168,6 +179,8 @@ fn step(state: TransactionState, request: &EndTransaction, is_retry: bool) -> St
     let is_new = request.version == TransactionVersion::Two && !is_retry;
     match (state, request.outcome) {
         (TransactionState::Ongoing, _) => Step::End,
+        // The next transaction of a producer of version 2 was begun and is given up before the last one is complete.
+        (TransactionState::PrepareCommit | TransactionState::PrepareAbort, _) if is_new => Step::Refuse(ErrorCode::ConcurrentTransactions),
         (TransactionState::PrepareCommit, Outcome::Commit) | (TransactionState::PrepareAbort, Outcome::Abort) => {
             Step::Refuse(ErrorCode::ConcurrentTransactions)
         }

@@ -24,6 +24,13 @@ pub struct InitProducerId {
 }
 
 impl TransactionCoordinator {
+    /// Whether the next change of this id may need a producer id that was never used. Soon after the answer the id is needed; should it have
+    /// changed in between, the request is refused and comes again.
+    pub fn needs_producer_id(&self, transactional_id: &str) -> bool {
+        let transaction = self.transactions.get(transactional_id);
+        transaction.is_none_or(|transaction| transaction.producer.epoch >= EPOCH_MAX - 2)
+    }
+
     /// InitProducerId. An open transaction of the previous instance is aborted first; until that is done the answer is
     /// CONCURRENT_TRANSACTIONS, and the client asks again.
     pub fn init_producer_id(&mut self, now_ms: i64, request: &InitProducerId) -> Decision<Checked<ProducerIdAndEpoch>> {
@@ -31,6 +38,9 @@ impl TransactionCoordinator {
             return Decision::answer(Err(ErrorCode::InvalidTransactionTimeout));
         }
         let id = &request.transactional_id;
+        if request.fresh_producer_id < 0 && self.needs_producer_id(id) {
+            return Decision::answer(Err(ErrorCode::ConcurrentTransactions));
+        }
         let Some(transaction) = self.transactions.get(id) else {
             let producer = ProducerIdAndEpoch {
                 id: request.fresh_producer_id,

@@ -79,6 +79,8 @@ pub struct EndedTransaction {
     pub commit: bool,
     /// Where the markers go.
     pub partitions: TopicPartitions,
+    /// When the outcome was decided: tells this end from others of the same producer.
+    pub prepared_ms: i64,
 }
 
 /// What a call decided: append the records; once they are durable, write markers and answer.

@@ -128,7 +128,9 @@ impl World {
             }
             Step::WriteMarkers => {
                 for ended in std::mem::take(&mut self.waiting) {
-                    let decision = self.core.markers_written(self.now_ms, &ended.transactional_id, ended.producer);
+                    let decision = self
+                        .core
+                        .markers_written(self.now_ms, &ended.transactional_id, ended.producer, ended.prepared_ms);
                     self.take(decision);
                 }
             }

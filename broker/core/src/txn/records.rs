@@ -107,6 +107,7 @@ impl Transaction {
             producer: self.producer,
             commit: self.state == TransactionState::PrepareCommit,
             partitions: self.partitions.clone(),
+            prepared_ms: self.last_update_ms,
         }
     }
 

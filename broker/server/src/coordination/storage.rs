@@ -128,9 +128,9 @@ fn replay_batch<C: Core>(core: &mut C, header: &BatchHeader, batch: &Bytes) -> R
         }
         return Ok(());
     }
-    let section = header
-        .compression()?
-        .decompress(&batch.slice(BatchHeader::SIZE..), DECOMPRESSED_BYTES_MAX)?;
+    let codec = header.compression()?;
+    let body = batch.slice(BatchHeader::SIZE..);
+    let section = codec.decompress(&body, body.len().max(DECOMPRESSED_BYTES_MAX))?;
     for record in RecordIter::new(&section, header.record_count) {
         let record = record?;
         let offset = header.base_offset + i64::from(record.offset_delta);

@@ -136,10 +136,10 @@ impl GroupService {
         request: ModernHeartbeat,
     ) -> Result<Result<ModernHeartbeatResponse, ModernRefusal>, ErrorCode> {
         let shard = self.shard_of(broker, &request.group_id).await?;
-        let image = broker.metadata.image();
-        shard
-            .decide(move |groups, now_ms| groups.modern_heartbeat(now_ms, &request, &image))
-            .await
+        let metadata = Arc::clone(&broker.metadata);
+        // The newest image when its turn comes: one that is older than another member's would take that member's news back.
+        let heartbeat = move |groups: &mut GroupCoordinator, now_ms| groups.modern_heartbeat(now_ms, &request, &metadata.image());
+        shard.decide(heartbeat).await
     }
 
     /// ConsumerGroupDescribe and ShareGroupDescribe for one group.

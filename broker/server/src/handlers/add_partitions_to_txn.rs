@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use millstream_core::{
-    metadata::ClusterImage,
+    metadata::{ClusterImage, names},
     txn::{AddPartitions, Checked, ProducerIdAndEpoch, TopicPartitions, TransactionVersion},
 };
 use millstream_protocol::{
@@ -83,12 +83,14 @@ async fn add(
         return results;
     }
     // All or none: a producer that is told of one missing partition gives up the transaction.
+    let is_internal = |topic: &str| names::is_reserved(topic);
+    let any_internal = topics.iter().any(|topic| is_internal(&topic.name));
     let any_missing = topics
         .iter()
         .any(|topic| topic.partitions.iter().any(|partition| missing(&topic.name, *partition)));
     let outcome = if id.is_empty() {
         Err(ErrorCode::InvalidRequest)
-    } else if any_missing {
+    } else if any_missing || any_internal {
         Err(ErrorCode::OperationNotAttempted)
     } else {
         let mut partitions = TopicPartitions::new();
@@ -109,8 +111,14 @@ async fn add(
     let outcome = fenced_for(code(outcome), context.version >= KNOWS_FENCED);
     let results = topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
-            let is_culprit = any_missing && missing(&topic.name, *partition);
-            (*partition, if is_culprit { ErrorCode::UnknownTopicOrPartition } else { outcome })
+            let error = if is_internal(&topic.name) {
+                ErrorCode::TopicAuthorizationFailed
+            } else if any_missing && missing(&topic.name, *partition) {
+                ErrorCode::UnknownTopicOrPartition
+            } else {
+                outcome
+            };
+            (*partition, error)
         });
         let partitions = partitions.collect();
         to_wire(topic, partitions)

@@ -39,10 +39,11 @@ pub(crate) async fn handle(
         member_id = Uuid::new_v4().to_string();
     }
     let owned = request.topic_partitions.map(|topics| {
-        let topics = topics
-            .into_iter()
-            .map(|topic| (topic.topic_id, topic.partitions.into_iter().collect()));
-        topics.collect::<TopicIdPartitions>()
+        let mut owned = TopicIdPartitions::new();
+        for topic in topics {
+            owned.entry(topic.topic_id).or_default().extend(topic.partitions);
+        }
+        owned
     });
     let heartbeat = ModernHeartbeat {
         kind: ModernKind::Consumer,

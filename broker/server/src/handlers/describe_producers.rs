@@ -1,6 +1,6 @@
 //! DescribeProducers: who writes to a partition, and since when a transaction is open there.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use millstream_protocol::{
     ErrorCode, KString,
@@ -16,21 +16,23 @@ pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, reques
     let image = broker.metadata.image();
     let topics = request.topics.into_iter().map(|topic| {
         let known = image.topic(&topic.name);
-        let partitions = topic.partition_indexes.into_iter().map(|partition_index| {
-            match known.and_then(|known| broker.partition(known, partition_index)) {
-                Some(partition) => PartitionResponse {
-                    partition_index,
-                    active_producers: active(&partition),
-                    ..PartitionResponse::default()
+        let indexes: BTreeSet<i32> = topic.partition_indexes.into_iter().collect();
+        let partitions =
+            indexes.into_iter().map(
+                |partition_index| match known.and_then(|known| broker.partition(known, partition_index)) {
+                    Some(partition) => PartitionResponse {
+                        partition_index,
+                        active_producers: active(&partition),
+                        ..PartitionResponse::default()
+                    },
+                    None => PartitionResponse {
+                        partition_index,
+                        error_code: ErrorCode::UnknownTopicOrPartition.code(),
+                        error_message: Some(KString::from_static("This server does not host this topic-partition.")),
+                        ..PartitionResponse::default()
+                    },
                 },
-                None => PartitionResponse {
-                    partition_index,
-                    error_code: ErrorCode::UnknownTopicOrPartition.code(),
-                    error_message: Some(KString::from_static("This server does not host this topic-partition.")),
-                    ..PartitionResponse::default()
-                },
-            }
-        });
+            );
         let partitions = partitions.collect();
         TopicResponse {
             name: topic.name,
@@ -44,14 +46,15 @@ pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, reques
 }
 
 fn active(partition: &Partition) -> Vec<ProducerState> {
-    let producers = partition.log().producers();
-    let state = |(producer_id, entry): (i64, &millstream_log::ProducerEntry)| ProducerState {
-        producer_id,
-        producer_epoch: entry.epoch().into(),
-        last_sequence: entry.last_sequence(),
-        last_timestamp: entry.last_timestamp(),
-        coordinator_epoch: entry.coordinator_epoch(),
-        current_txn_start_offset: producers.transaction_since(producer_id).unwrap_or(-1),
-    };
-    producers.iter().map(state).collect()
+    partition.log().with_producers(|producers| {
+        let state = |(producer_id, entry): (i64, &millstream_log::ProducerEntry)| ProducerState {
+            producer_id,
+            producer_epoch: entry.epoch().into(),
+            last_sequence: entry.last_sequence(),
+            last_timestamp: entry.last_timestamp(),
+            coordinator_epoch: entry.coordinator_epoch(),
+            current_txn_start_offset: producers.transaction_since(producer_id).unwrap_or(-1),
+        };
+        producers.iter().map(state).collect()
+    })
 }

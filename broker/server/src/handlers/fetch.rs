@@ -77,6 +77,10 @@ impl Found {
     /// Adds which transactions of `[from, to)` were aborted, if the reader wants to know.
     fn with_aborted(mut self, isolation: Isolation, partition: &Partition, from: i64, to: i64) -> Self {
         if isolation == Isolation::Committed {
+            if partition.log().log_start_offset() > from {
+                // Retention took the outcome of what was read along.
+                return Self::at(partition, ErrorCode::OffsetOutOfRange, Records::empty());
+            }
             let aborted = partition.log().aborted_between(from, to).into_iter();
             let aborted = aborted.map(|aborted| AbortedTransaction {
                 producer_id: aborted.producer_id,
@@ -122,12 +126,10 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     let max_bytes = usize::try_from(request.max_bytes)
         .unwrap_or(0)
         .min(broker.config.size("fetch.max.bytes"));
-    let at_once = broker
-        .quotas
-        .at_once(&broker.metadata.image(), CONSUMER_BYTE_RATE, &context, broker.clock.wall_ms());
+    let at_once = broker.quotas.at_once(&broker.metadata.image(), CONSUMER_BYTE_RATE, &context);
     let max_bytes = at_once.map_or(max_bytes, |bytes| max_bytes.min(bytes as usize));
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
-    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
     let isolation = Isolation::from_wire(request.isolation_level);
     let deadline = Instant::now() + wait;
     let waiter = Arc::new(Notify::new());
@@ -163,8 +165,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
 
 /// Holds the fetched bytes against the client's quota. A client above it gets its records, and waits afterwards.
 fn throttled(broker: &Broker, context: &RequestContext, image: &ClusterImage, response: FetchResponse, bytes: usize) -> FetchResponse {
-    let now_ms = broker.clock.wall_ms();
-    let throttle_ms = broker.quotas.record(image, CONSUMER_BYTE_RATE, context, bytes as f64, now_ms);
+    let throttle_ms = broker.quotas.record(image, CONSUMER_BYTE_RATE, context, bytes as f64);
     context.mute.throttle(throttle_ms);
     FetchResponse {
         throttle_time_ms: i32::try_from(throttle_ms).unwrap_or(i32::MAX),

@@ -114,8 +114,7 @@ pub(crate) async fn start(broker: Arc<Broker>, context: RequestContext, request:
 fn count_bytes(broker: &Broker, context: &RequestContext, image: &ClusterImage, topics: &[TopicProduceData]) -> i64 {
     let partitions = topics.iter().flat_map(|topic| &topic.partition_data);
     let bytes: usize = partitions.filter_map(|data| data.records.as_ref()).map(Records::len).sum();
-    let now_ms = broker.clock.wall_ms();
-    let throttle_ms = broker.quotas.record(image, PRODUCER_BYTE_RATE, context, bytes as f64, now_ms);
+    let throttle_ms = broker.quotas.record(image, PRODUCER_BYTE_RATE, context, bytes as f64);
     context.mute.throttle(throttle_ms);
     throttle_ms
 }

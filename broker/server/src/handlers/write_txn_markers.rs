@@ -54,6 +54,7 @@ async fn write_topic(
         let partition = image.topic(&topic.name).and_then(|image| broker.partition(image, partition_index));
         let outcome = match partition {
             None => Err(ErrorCode::UnknownTopicOrPartition),
+            Some(_) if producer.id < 0 || producer.epoch < 0 => Err(ErrorCode::InvalidProducerEpoch),
             Some(partition) => write_marker(broker, &partition, producer, marker).await,
         };
         partitions.push(WritableTxnMarkerPartitionResult {

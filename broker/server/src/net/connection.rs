@@ -179,7 +179,7 @@ impl Connection {
 
     /// Starts requests as long as they finish starting at once.
     fn start_requests(&mut self) -> Result<(), Ended> {
-        while self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX {
+        while self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX && self.client.mute.ends().is_none() {
             let Some(frame) = self
                 .buffer
                 .next(self.frame_bytes_max)

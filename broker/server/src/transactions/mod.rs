@@ -85,11 +85,12 @@ impl TransactionService {
         current: ProducerIdAndEpoch,
     ) -> Checked<ProducerIdAndEpoch> {
         let shard = self.shard_of(broker, &transactional_id).await?;
+        let fresh_producer_id = fresh_id(broker, &shard, &transactional_id).await?;
         let request = InitProducerId {
             transactional_id,
             timeout_ms,
             current,
-            fresh_producer_id: broker.next_producer_id().await.map_err(|error| not_stored(&error))?,
+            fresh_producer_id,
         };
         decide(&shard, move |core, now_ms| core.init_producer_id(now_ms, &request)).await?
     }
@@ -124,12 +125,13 @@ impl TransactionService {
         version: TransactionVersion,
     ) -> Checked<ProducerIdAndEpoch> {
         let shard = self.shard_of(broker, &transactional_id).await?;
+        let fresh_producer_id = fresh_id(broker, &shard, &transactional_id).await?;
         let request = EndTransaction {
             transactional_id,
             producer,
             outcome,
             version,
-            fresh_producer_id: broker.next_producer_id().await.map_err(|error| not_stored(&error))?,
+            fresh_producer_id,
         };
         decide(&shard, move |core, now_ms| core.end(now_ms, &request)).await?
     }
@@ -153,10 +155,16 @@ impl TransactionService {
     }
 
     /// All markers of a transaction are durable.
-    async fn markers_written(&self, broker: &Arc<Broker>, transactional_id: String, producer: ProducerIdAndEpoch) -> Checked {
+    async fn markers_written(
+        &self,
+        broker: &Arc<Broker>,
+        transactional_id: String,
+        producer: ProducerIdAndEpoch,
+        prepared_ms: i64,
+    ) -> Checked {
         let shard = self.shard_of(broker, &transactional_id).await?;
         decide(&shard, move |core, now_ms| {
-            core.markers_written(now_ms, &transactional_id, producer)
+            core.markers_written(now_ms, &transactional_id, producer, prepared_ms)
         })
         .await
     }
@@ -196,6 +204,16 @@ async fn ask<R: Send + 'static>(
     shard.call(move |core, now_ms| (nothing(), look(core, now_ms))).await
 }
 
+/// A producer id that was never used, if the transactional id needs one: most requests do not.
+async fn fresh_id(broker: &Arc<Broker>, shard: &TransactionShard, transactional_id: &str) -> Checked<i64> {
+    let id = transactional_id.to_owned();
+    if ask(shard, move |core, _| core.needs_producer_id(&id)).await? {
+        broker.next_producer_id().await.map_err(|error| not_stored(&error))
+    } else {
+        Ok(-1)
+    }
+}
+
 /// The partitions of one topic.
 pub(crate) fn one_partition(topic: &str, partition: i32) -> TopicPartitions {
     TopicPartitions::from([(topic.to_owned(), [partition].into())])
@@ -223,12 +241,16 @@ impl Core for TransactionCoordinator {
         self.apply(record);
     }
 
-    fn apply_transactional(&mut self, _producer_id: i64, record: &TransactionRecord) {
-        unreachable!("{} was written within a transaction", record.transactional_id);
+    fn apply_transactional(&mut self, producer_id: i64, record: &TransactionRecord) {
+        tracing::error!(
+            producer_id,
+            id = record.transactional_id,
+            "a record of {TRANSACTION_STATE} within a transaction is ignored"
+        );
     }
 
     fn apply_marker(&mut self, producer_id: i64, _commit: bool) {
-        unreachable!("producer {producer_id} ended a transaction on {TRANSACTION_STATE}");
+        tracing::error!(producer_id, "a marker on {TRANSACTION_STATE} is ignored");
     }
 
     fn encode(record: &TransactionRecord) -> (Bytes, Option<Bytes>) {

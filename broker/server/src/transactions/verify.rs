@@ -21,7 +21,7 @@ pub(crate) async fn verified_write(
     producer: ProducerIdAndEpoch,
     version: TransactionVersion,
 ) -> Result<Option<VerificationGuard>, ErrorCode> {
-    let TransactionState::Unverified(guard) = partition.log().transaction_state(producer.id) else {
+    let TransactionState::Unverified(guard) = partition.log().transaction_state(producer.id, producer.epoch) else {
         return Ok(None);
     };
     let number = partition.id.partition;
@@ -67,12 +67,8 @@ pub(crate) async fn guard_for(
     verified.map_err(|error| match error {
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
         ErrorCode::TransactionAbortable if produce_version < KNOWS_ABORTABLE => ErrorCode::InvalidTxnState,
-        ErrorCode::ConcurrentTransactions
-        | ErrorCode::NotCoordinator
-        | ErrorCode::CoordinatorNotAvailable
-        | ErrorCode::CoordinatorLoadInProgress
-            if version == TransactionVersion::One =>
-        {
+        ErrorCode::ConcurrentTransactions if version == TransactionVersion::One => ErrorCode::NotEnoughReplicas,
+        ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::CoordinatorLoadInProgress => {
             ErrorCode::NotEnoughReplicas
         }
         other => other,

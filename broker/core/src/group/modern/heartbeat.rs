@@ -1,6 +1,9 @@
 //! ConsumerGroupHeartbeat and ShareGroupHeartbeat: joining, staying, changing and leaving are all one request (KIP-848, KIP-932).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use millstream_protocol::ErrorCode;
 use uuid::Uuid;
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     group::{Decision, GroupConfig, GroupCoordinator, GroupRecord, GroupState, timers::TimerKey},
-    metadata::ClusterImage,
+    metadata::{ClusterImage, names::TOPIC_NAME_BYTES_MAX},
     records::RECORD_STRING_BYTES_MAX,
 };
 
@@ -106,7 +109,19 @@ impl GroupCoordinator {
     /// A heartbeat. `image` is the metadata that subscriptions are resolved with.
     pub fn modern_heartbeat(&mut self, now_ms: i64, request: &ModernHeartbeat, image: &ClusterImage) -> Decision<Answer> {
         let mut decision = Decision::<()>::default();
-        let response = self.heartbeat_or_refuse(now_ms, request, image, &mut decision.records);
+        let mut response = self.heartbeat_or_refuse(now_ms, request, image, &mut decision.records);
+        // What could not be read back from the log must not get there.
+        let is_too_large = |record: &GroupRecord| {
+            record
+                .encode_value()
+                .is_some_and(|value| value.len() > self.config.group_record_bytes_max)
+        };
+        if decision.records.iter().any(is_too_large) {
+            response = Err(ModernRefusal::new(
+                ErrorCode::InvalidRequest,
+                "The subscription or its assignment is too large.",
+            ));
+        }
         if response.is_err() {
             decision.records.clear();
         }
@@ -131,14 +146,15 @@ impl GroupCoordinator {
         }
         let (replaced, member) = self.find_member(&group, request)?;
         let mut group = group;
-        if let Some(replaced) = replaced {
-            take_over(&mut turn, &mut group, &replaced);
-            self.timers.cancel(&session_key(request.kind, &request.group_id, &replaced));
+        if let Some(replaced) = &replaced {
+            take_over(&mut turn, &mut group, replaced);
+            self.forget_timers(request.kind, &request.group_id, replaced);
         }
         let updated = updated_subscription(request, member.as_ref());
         let is_new = member.is_none();
         let before = member.clone().unwrap_or_default();
-        if is_new || updated != before.subscription {
+        let is_new_id = is_new || replaced.is_some();
+        if is_new_id || updated != before.subscription {
             turn.record(ModernChange::Member(request.member_id.clone(), Some(updated.clone())));
         }
         let wants_other = is_new || wants(&updated) != wants(&before.subscription);
@@ -158,12 +174,12 @@ impl GroupCoordinator {
             turn.record(ModernChange::Group(Some((group.epoch, hash))));
         }
         if group.epoch > group.assignment_epoch {
-            retarget(&mut turn, &mut group, &topics, &subscriptions);
+            retarget(&mut turn, &mut group, &self.config, &topics, &subscriptions);
         }
         let target = group.target.get(&request.member_id).cloned().unwrap_or_default();
         let owned = request.owned.as_ref();
         let next = next_assignment(&group, &request.member_id, &before.current, group.assignment_epoch, &target, owned);
-        if next != before.current || is_new {
+        if next != before.current || is_new_id {
             turn.record(ModernChange::Current(request.member_id.clone(), Some(next.clone())));
         }
         self.renew_modern_timers(now_ms, request, &next, group.members.get(&request.member_id));
@@ -210,10 +226,7 @@ impl GroupCoordinator {
             if group.kind == request.kind {
                 return Ok(group.clone());
             }
-            if !group.members.is_empty() || request.member_epoch != 0 {
-                return Err(not_a(request.kind, group_id));
-            }
-            self.bury_modern(group_id, records);
+            return Err(not_a(request.kind, group_id));
         } else if self.state_of(group_id) != GroupState::Dead {
             let is_empty = self.state_of(group_id) == GroupState::Empty;
             if !is_empty || request.member_epoch != 0 || request.kind == ModernKind::Share {
@@ -321,6 +334,12 @@ impl GroupCoordinator {
 
     fn find_leaver(&self, group: &ModernGroup, request: &ModernHeartbeat) -> Result<(String, ModernMember), ModernRefusal> {
         if let Some(instance_id) = &request.instance_id
+            && group.static_member(instance_id).is_none()
+        {
+            let message = format!("Instance id {instance_id} is unknown.");
+            return Err(ModernRefusal::new(ErrorCode::UnknownMemberId, message));
+        }
+        if let Some(instance_id) = &request.instance_id
             && let Some((holder, _)) = group.static_member(instance_id)
             && *holder != request.member_id
         {
@@ -348,10 +367,9 @@ impl GroupCoordinator {
         records: &mut Vec<GroupRecord>,
     ) {
         let Some(group) = self.hard.modern(group_id) else { return };
-        self.timers.cancel(&session_key(kind, group_id, member_id));
-        self.timers.cancel(&revocation_key(group_id, member_id));
-        let id = || member_id.to_owned();
         let epoch = (group.epoch + 1, group.topics_hash);
+        self.forget_timers(kind, group_id, member_id);
+        let id = || member_id.to_owned();
         let changes = [
             ModernChange::Current(id(), None),
             ModernChange::Target(id(), None),
@@ -365,6 +383,13 @@ impl GroupCoordinator {
                 change,
             })
         }));
+    }
+
+    fn forget_timers(&mut self, kind: ModernKind, group_id: &str, member_id: &str) {
+        self.timers.cancel(&session_key(kind, group_id, member_id));
+        let key = revocation_key(group_id, member_id);
+        self.timers.cancel(&key);
+        self.revocation_epochs.remove(&key);
     }
 
     /// A member was silent for too long.
@@ -459,8 +484,14 @@ fn take_over(turn: &mut Turn<'_>, group: &mut ModernGroup, replaced: &str) {
 }
 
 /// Computes a target for the group's epoch and records what changes.
-fn retarget(turn: &mut Turn<'_>, group: &mut ModernGroup, topics: &BTreeMap<Uuid, i32>, subscriptions: &BTreeMap<String, BTreeSet<Uuid>>) {
-    let name = preferred_assignor(group);
+fn retarget(
+    turn: &mut Turn<'_>,
+    group: &mut ModernGroup,
+    config: &GroupConfig,
+    topics: &BTreeMap<Uuid, i32>,
+    subscriptions: &BTreeMap<String, BTreeSet<Uuid>>,
+) {
+    let name = preferred_assignor(group, config);
     let input = Input {
         subscriptions,
         topics,
@@ -477,8 +508,8 @@ fn retarget(turn: &mut Turn<'_>, group: &mut ModernGroup, topics: &BTreeMap<Uuid
     turn.record(ModernChange::TargetEpoch(Some(group.epoch)));
 }
 
-/// The assignor that most members prefer; a tie goes to the default.
-pub(super) fn preferred_assignor(group: &ModernGroup) -> &'static str {
+/// The assignor that most members prefer; a tie goes to the first of `group.consumer.assignors`.
+pub(super) fn preferred_assignor(group: &ModernGroup, config: &GroupConfig) -> &'static str {
     if group.kind == ModernKind::Share {
         return SIMPLE;
     }
@@ -488,7 +519,12 @@ pub(super) fn preferred_assignor(group: &ModernGroup) -> &'static str {
             .filter(|member| member.subscription.assignor.as_deref() == Some(name))
             .count()
     };
-    if votes(RANGE) > votes(UNIFORM) { RANGE } else { UNIFORM }
+    match votes(RANGE).cmp(&votes(UNIFORM)) {
+        Ordering::Less => UNIFORM,
+        Ordering::Equal if config.consumer_assignors.first().is_some_and(|first| first == RANGE) => RANGE,
+        Ordering::Equal => UNIFORM,
+        Ordering::Greater => RANGE,
+    }
 }
 
 fn wants(subscription: &Subscription) -> (&BTreeSet<String>, Option<&String>, Option<&String>) {
@@ -570,6 +606,9 @@ fn validate(request: &ModernHeartbeat, config: &GroupConfig) -> Result<(), Moder
         request.rack_id.as_ref(),
     ];
     let topics = request.topics.iter().flatten();
+    if topics.clone().any(|topic| topic.len() > TOPIC_NAME_BYTES_MAX) {
+        return invalid("A topic name is too long.");
+    }
     if texts
         .into_iter()
         .flatten()

@@ -208,9 +208,8 @@ impl ModernGroup {
                 self.target.remove(member_id);
             }
             ModernChange::Current(member_id, Some(current)) => {
-                if let Some(member) = self.members.get_mut(member_id) {
-                    member.current = current.clone();
-                }
+                // Compaction can leave this record before the member's own.
+                self.members.entry(member_id.clone()).or_default().current = current.clone();
             }
             // Kafka writes this tombstone before the member's own.
             ModernChange::Current(member_id, None) => {

@@ -9,6 +9,9 @@ use crate::metadata::ClusterImage;
 /// Longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 4_096;
 
+/// Patterns that are remembered.
+const PATTERNS_MAX: usize = 1_000;
+
 /// Resolved patterns of one version of the metadata.
 #[derive(Debug, Default)]
 pub(in crate::group) struct Regexes {
@@ -21,17 +24,24 @@ pub(super) fn is_valid(pattern: &str) -> bool {
     compile(pattern).is_some()
 }
 
+/// Whether a pattern means a topic.
+pub(super) fn matches(pattern: &str, topic: &str) -> bool {
+    compile(pattern).is_some_and(|regex| regex.is_match(topic))
+}
+
 fn compile(pattern: &str) -> Option<Regex> {
     if pattern.len() > PATTERN_BYTES_MAX {
         return None;
     }
+    // The bare pattern first: brackets that close what is added here would change what is meant.
+    Regex::new(pattern).ok()?;
     Regex::new(&format!("^(?:{pattern})$")).ok()
 }
 
 impl Regexes {
     /// The topics and views that a pattern means.
     pub fn resolve(&mut self, pattern: &str, image: &ClusterImage, version: u64) -> &BTreeSet<String> {
-        if self.version != version {
+        if self.version != version || self.topics.len() >= PATTERNS_MAX {
             self.topics.clear();
             self.version = version;
         }

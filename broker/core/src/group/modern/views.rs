@@ -2,7 +2,7 @@
 
 use millstream_protocol::ErrorCode;
 
-use super::{ModernChange, ModernKind, ModernMember, ModernRecord, TopicIdPartitions, heartbeat::preferred_assignor};
+use super::{ModernChange, ModernKind, ModernMember, ModernRecord, TopicIdPartitions, heartbeat::preferred_assignor, regexes};
 use crate::group::{GroupCoordinator, GroupRecord};
 
 /// A group as ConsumerGroupDescribe and ShareGroupDescribe show it.
@@ -47,7 +47,7 @@ impl GroupCoordinator {
             state: group.state().name(),
             epoch: group.epoch,
             assignment_epoch: group.assignment_epoch,
-            assignor: preferred_assignor(group),
+            assignor: preferred_assignor(group, &self.config),
             members: members.collect(),
         })
     }
@@ -61,6 +61,10 @@ impl GroupCoordinator {
         is_commit: bool,
     ) -> Result<(), ErrorCode> {
         let Some(group) = self.hard.modern(group_id) else { return Ok(()) };
+        if group.kind == ModernKind::Share && is_commit {
+            // Its offsets are elsewhere.
+            return Err(ErrorCode::GroupIdNotFound);
+        }
         if epoch < 0 && (!is_commit || group.members.is_empty()) && (is_commit || member_id.is_empty()) {
             // From outside the group: an administrator, or a consumer that assigns itself.
             return Ok(());
@@ -76,7 +80,16 @@ impl GroupCoordinator {
     /// Whether some member of a consumer group subscribes to a topic.
     pub(in crate::group) fn is_subscribed_modern(&self, group_id: &str, topic: &str) -> bool {
         let group = self.hard.modern(group_id);
-        group.is_some_and(|group| group.members.values().any(|member| member.subscription.topics.contains(topic)))
+        group.is_some_and(|group| {
+            let mut subscriptions = group.members.values().map(|member| &member.subscription);
+            subscriptions.any(|subscription| {
+                let by_pattern = subscription
+                    .regex
+                    .as_deref()
+                    .is_some_and(|pattern| regexes::matches(pattern, topic));
+                subscription.topics.contains(topic) || by_pattern
+            })
+        })
     }
 
     /// A classic member may join only where no members of another kind are.
@@ -96,6 +109,7 @@ impl GroupCoordinator {
         let Some(group) = self.hard.modern(group_id) else { return };
         assert!(group.members.is_empty(), "group {group_id} is deleted with members");
         let kind = group.kind;
+        self.checked_images.remove(group_id);
         for change in [ModernChange::TargetEpoch(None), ModernChange::Group(None)] {
             records.push(GroupRecord::Modern(ModernRecord {
                 kind,
