@@ -8,6 +8,7 @@
 //! <log dir>/.lock                       held by the process that uses the directory
 //! <log dir>/.clean                      present only after a clean stop
 //! <log dir>/<topic uuid>-<partition>/
+//!     cleaner                           how far compaction got, and when
 //!     checkpoint                        log start offset, recovery point, leader epochs
 //!     00000000000000000000.log          record batches
 //!     00000000000000000000.idx          sparse offset and time index, written when sealed or cleanly closed
@@ -22,6 +23,7 @@
 //! - No replication rules and no runtime in here: who may read up to where is the caller's business.
 
 mod checkpoint;
+mod compact;
 mod config;
 mod dir;
 pub mod disk;
@@ -36,6 +38,7 @@ mod segment;
 mod sync;
 mod transactions;
 
+pub use compact::{CompactOptions, Compacted, Dirtiness, KEY_BYTES};
 pub use config::LogConfig;
 pub use dir::{LogDir, LogDirOptions};
 pub use error::{AppendError, LogError};

@@ -14,6 +14,7 @@ use millstream_protocol::record::{BatchHeader, Marker, TimestampType, assign_off
 use crate::{
     AppendError, LogConfig, LogError,
     checkpoint::Checkpoint,
+    compact::CleanerState,
     dir::Health,
     disk::{Disk, read_file},
     producer::{ProducerStates, Sequence, TransactionState, VerificationGuard},
@@ -59,6 +60,10 @@ pub struct Log {
     /// Held while the log is synced, so that a deletion waits for it.
     pub(crate) syncing: Mutex<()>,
     pub(crate) deleted: AtomicBool,
+    /// Held while segments are taken away or replaced.
+    pub(crate) trimming: Mutex<()>,
+    /// Held for a pass of the cleaner.
+    pub(crate) cleaner: Mutex<CleanerState>,
     pub(crate) durable_end: AtomicI64,
     pub(crate) checkpoint: Mutex<CheckpointState>,
     config: RwLock<Arc<LogConfig>>,
@@ -105,6 +110,7 @@ pub(crate) struct Opened {
     pub producers: ProducerStates,
     pub epochs: Vec<EpochEntry>,
     pub log_start_offset: i64,
+    pub cleaner: CleanerState,
 }
 
 impl Log {
@@ -122,6 +128,8 @@ impl Log {
             sync_requested: AtomicBool::new(false),
             syncing: Mutex::default(),
             deleted: AtomicBool::new(false),
+            trimming: Mutex::default(),
+            cleaner: Mutex::new(opened.cleaner),
             durable_end: AtomicI64::new(log_end),
             checkpoint: Mutex::default(),
             config: RwLock::new(Arc::new(config)),
@@ -396,6 +404,20 @@ impl Log {
         *guard = Arc::new(segments);
     }
 
+    /// Puts a rewritten segment in the place of its originals.
+    pub(crate) fn replace_segments(&self, originals: &[Arc<Segment>], rewritten: &Arc<Segment>) {
+        let _appender = self.appender();
+        self.update_segments(|segments| {
+            let Some(at) = originals
+                .first()
+                .and_then(|first| segments.iter().position(|segment| Arc::ptr_eq(segment, first)))
+            else {
+                return;
+            };
+            segments.splice(at..at + originals.len(), [Arc::clone(rewritten)]);
+        });
+    }
+
     /// Deletes sealed segments that `retention.ms` or `retention.bytes` no longer wants; returns how many. Not for tiered logs.
     pub fn enforce_retention(&self, now_ms: i64) -> Result<usize, LogError> {
         let config = self.config();
@@ -445,6 +467,7 @@ impl Log {
 
     /// Deletes sealed segments that end at or below `up_to`, leaving the log start offset; returns how many.
     pub fn trim_local(&self, up_to: i64) -> Result<usize, LogError> {
+        let _trimming = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
         let deleted = {
             let _appender = self.appender();
             let segments = self.segments();

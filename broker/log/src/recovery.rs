@@ -5,6 +5,7 @@
 //! the log, one below it means that durable data was damaged, and the log refuses to open.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,6 +16,7 @@ use millstream_protocol::record::{BatchHeader, Marker, verify_crc};
 use crate::{
     Log, LogConfig, LogError, OpenMode,
     checkpoint::Checkpoint,
+    compact::{CleanerState, finish_swaps},
     dir::Health,
     disk::{Disk, DiskFile, FileMode, read_exact_at, read_file},
     index::{self, Entries},
@@ -38,6 +40,8 @@ impl Log {
     ) -> Result<Self, LogError> {
         health.check()?;
         disk.create_dir_all(&dir).map_err(LogError::io("create directory", &dir))?;
+        let swapped = finish_swaps(&*disk, &dir)?;
+        let cleaner = CleanerState::load(&*disk, &dir)?;
         let checkpoint = Checkpoint::load(&*disk, &dir)?;
         let recovery = Recovery {
             disk: &disk,
@@ -45,6 +49,8 @@ impl Log {
             config: &config,
             mode,
             checkpoint: &checkpoint,
+            compacted_end: cleaner.first_dirty(),
+            swapped: &swapped,
             now_ms,
         };
         let segments = recovery.open_segments()?;
@@ -64,6 +70,7 @@ impl Log {
                 producers,
                 epochs,
                 log_start_offset,
+                cleaner,
             },
         );
         if mode == OpenMode::Unclean {
@@ -81,6 +88,10 @@ struct Recovery<'a> {
     config: &'a LogConfig,
     mode: OpenMode,
     checkpoint: &'a Checkpoint,
+    /// Compaction has been through everything below.
+    compacted_end: i64,
+    /// First offset of segments that compaction was just putting in place, and of those after them.
+    swapped: &'a BTreeMap<i64, i64>,
     now_ms: i64,
 }
 
@@ -170,11 +181,21 @@ impl Recovery<'_> {
                 return Ok((Segment::with_summary(summary, path, file, entries, next_base.is_some()), true));
             }
         }
-        self.scan_segment(base, path, file, len, next_base.is_some())
+        // Compaction leaves holes, also at a segment's end; nothing else does.
+        let may_end_in_hole = next_base.filter(|next| *next <= self.compacted_end || self.swapped.get(&base) == Some(next));
+        self.scan_segment(base, path, file, len, next_base.is_some(), may_end_in_hole)
     }
 
     /// Reads a whole segment, checks every batch and rebuilds the index.
-    fn scan_segment(&self, base: i64, path: PathBuf, file: Arc<dyn DiskFile>, len: u64, seal: bool) -> Result<(Segment, bool), LogError> {
+    fn scan_segment(
+        &self,
+        base: i64,
+        path: PathBuf,
+        file: Arc<dyn DiskFile>,
+        len: u64,
+        seal: bool,
+        may_end_in_hole: Option<i64>,
+    ) -> Result<(Segment, bool), LogError> {
         let segment = Segment::with_summary(empty_summary(base), path, file, Entries::Memory(Vec::new()), false);
         let mut buffer = Vec::new();
         let mut buffer_start = 0u64;
@@ -219,6 +240,9 @@ impl Recovery<'_> {
                 .set_len(position)
                 .map_err(LogError::io("truncate segment", &segment.path))?;
             return Ok((segment, false));
+        }
+        if let Some(next_offset) = may_end_in_hole {
+            segment.extend_to(next_offset);
         }
         if seal {
             segment.file.sync_data().map_err(LogError::io("sync segment", &segment.path))?;

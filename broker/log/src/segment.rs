@@ -157,6 +157,16 @@ impl Segment {
         self.len.store(position + header.size() as u64, Ordering::Release);
     }
 
+    /// The segment is told of up to here, though its last batches are gone.
+    pub fn extend_to(&self, next_offset: i64) {
+        self.next_offset.fetch_max(next_offset, Ordering::AcqRel);
+    }
+
+    /// The same segment under another name.
+    pub fn renamed(self, path: PathBuf) -> Self {
+        Self { path, ..self }
+    }
+
     /// Whether a batch lost all its records to a plugin.
     pub fn has_empty_batches(&self) -> bool {
         self.has_empty_batches.load(Ordering::Acquire)

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
 use crate::{
+    cleaner,
     clock::Clock,
     config::{BrokerConfig, ConfigError},
     fetch_sessions::FetchSessions,
@@ -214,6 +215,7 @@ impl Broker {
         broker.transactions.load(&broker);
         broker.shares.load(&broker);
         housekeeping::spawn(&broker);
+        cleaner::spawn(&broker);
         Ok(broker)
     }
 

@@ -15,6 +15,7 @@
 
 pub mod admin;
 pub mod broker;
+mod cleaner;
 pub mod clock;
 pub mod config;
 mod context;

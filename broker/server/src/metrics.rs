@@ -36,7 +36,7 @@ pub struct Metrics {
     requests: Family<[(&'static str, &'static str); 1], Counter>,
     connections: Gauge,
     connections_opened: Counter,
-    topics: Series<3>,
+    topics: Series<4>,
     views: Series<2>,
 }
 
@@ -64,6 +64,7 @@ impl Metrics {
             ("produced_records", "Records appended for producers"),
             ("produced_bytes", "Bytes of batches appended for producers"),
             ("fetched_bytes", "Bytes of batches sent to consumers"),
+            ("compacted_bytes", "Bytes that compaction freed"),
         ];
         let views = [
             ("view_scanned_bytes", "Bytes of batches that fetches of the view read"),
@@ -88,12 +89,17 @@ impl Metrics {
 
     /// A producer's batch was appended to an existing topic.
     pub fn produced(&self, topic: &str, records: u64, bytes: u64) {
-        self.topics.add(topic, [records, bytes, 0]);
+        self.topics.add(topic, [records, bytes, 0, 0]);
     }
 
     /// Batches of an existing topic were sent to a consumer.
     pub fn fetched(&self, topic: &str, bytes: u64) {
-        self.topics.add(topic, [0, 0, bytes]);
+        self.topics.add(topic, [0, 0, bytes, 0]);
+    }
+
+    /// Compaction made an existing topic this much smaller.
+    pub fn compacted(&self, topic: &str, bytes: u64) {
+        self.topics.add(topic, [0, 0, 0, bytes]);
     }
 
     /// A fetch of an existing view read and returned this much.

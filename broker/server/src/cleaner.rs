@@ -1,0 +1,164 @@
+//! The cleaner: compacts the logs of topics with `cleanup.policy=compact`, the dirtiest first, within bounds of memory and I/O.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use millstream_core::metadata::configs::{
+    Overrides, Scope, TopicConfig, effective_value,
+    operations::{CLEANER_DEDUPE_BUFFER_BYTES, CLEANER_IO_BYTES_PER_SECOND},
+};
+use millstream_log::{CompactOptions, Dirtiness, KEY_BYTES};
+use tokio::time::Instant;
+
+use crate::{broker::Broker, partition::Partition};
+
+/// Bytes after which the pace is looked at.
+const PACE_BYTES: u64 = 1 << 20;
+
+/// Starts the cleaner's thread of work; it ends when the broker stops.
+pub(crate) fn spawn(broker: &Arc<Broker>) {
+    if !broker.config.flag("log.cleaner.enable") {
+        return;
+    }
+    let broker = Arc::clone(broker);
+    tokio::spawn(async move {
+        loop {
+            let backoff = Duration::from_millis(u64::try_from(setting(&broker, "log.cleaner.backoff.ms")).unwrap_or(15_000));
+            // Cancel safe: both only wait.
+            tokio::select! {
+                () = tokio::time::sleep(backoff) => {}
+                () = broker.stopped() => return,
+            }
+            let worker = Arc::clone(&broker);
+            let round = tokio::task::spawn_blocking(move || compact_all(&worker));
+            if let Err(error) = round.await {
+                tracing::error!(%error, "the cleaner panicked");
+            }
+        }
+    });
+}
+
+fn setting(broker: &Broker, name: &str) -> i64 {
+    text(broker, name).parse().unwrap_or(i64::MAX)
+}
+
+fn text(broker: &Broker, name: &str) -> String {
+    let image = broker.metadata.image();
+    let layers = image.broker_layers(Some(broker.config.node_id), &broker.config.values);
+    effective_value(Scope::Broker, name, &Overrides::new(), &layers).unwrap_or_default()
+}
+
+/// Compacts until nothing is dirty enough. Blocks.
+fn compact_all(broker: &Arc<Broker>) {
+    let mut waiting: Vec<(Arc<Partition>, Dirtiness)> = broker
+        .all_partitions()
+        .into_iter()
+        .filter_map(|partition| due(broker, partition))
+        .collect();
+    waiting.sort_by(|(_, a), (_, b)| b.ratio().total_cmp(&a.ratio()));
+    for (partition, _) in waiting {
+        if *broker.stopping.borrow() || partition.is_closed() {
+            return;
+        }
+        compact(broker, &partition);
+    }
+}
+
+/// The partition, if it is to be compacted now.
+fn due(broker: &Broker, partition: Arc<Partition>) -> Option<(Arc<Partition>, Dirtiness)> {
+    let config = partition.topic_config();
+    if !config.cleanup_policy.compact || partition.is_closed() {
+        return None;
+    }
+    let now_ms = broker.clock.wall_ms();
+    roll_for_lag(&partition, &config, now_ms);
+    let dirtiness = partition
+        .log()
+        .dirtiness(now_ms, partition.last_stable_offset(), config.min_compaction_lag_ms);
+    if dirtiness.dirty_bytes == 0 {
+        return None;
+    }
+    let is_late = dirtiness.first_dirty_ms >= 0 && now_ms.saturating_sub(dirtiness.first_dirty_ms) > config.max_compaction_lag_ms;
+    (is_late || dirtiness.ratio() >= config.min_cleanable_dirty_ratio).then_some((partition, dirtiness))
+}
+
+/// What must be compacted soon cannot wait in the active segment until it is full.
+fn roll_for_lag(partition: &Partition, config: &TopicConfig, now_ms: i64) {
+    if let Err(error) = partition.log().roll_if_older(now_ms, config.max_compaction_lag_ms) {
+        tracing::warn!(topic = %partition.topic, partition = partition.id.partition, %error, "roll failed");
+    }
+}
+
+fn compact(broker: &Arc<Broker>, partition: &Arc<Partition>) {
+    let config = partition.topic_config();
+    let pace = Pace::new(text(broker, CLEANER_IO_BYTES_PER_SECOND).parse().unwrap_or(f64::MAX));
+    let memory = usize::try_from(setting(broker, CLEANER_DEDUPE_BUFFER_BYTES)).unwrap_or(usize::MAX);
+    let options = CompactOptions {
+        now_ms: broker.clock.wall_ms(),
+        stable_end: partition.last_stable_offset(),
+        lag_ms_min: config.min_compaction_lag_ms,
+        delete_retention_ms: config.delete_retention_ms,
+        keys_max: (memory / KEY_BYTES).max(1),
+        pace: &|bytes| pace.spend(bytes),
+    };
+    let (topic, number) = (&partition.topic, partition.id.partition);
+    match partition.log().compact(&options) {
+        Ok(Some(done)) => {
+            broker.metrics.compacted(topic, done.bytes_before.saturating_sub(done.bytes_after));
+            let (before, after) = (done.bytes_before, done.bytes_after);
+            tracing::debug!(topic, partition = number, end_offset = done.end_offset, before, after, "compacted");
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(topic, partition = number, %error, "compaction failed; the log stays as it was"),
+    }
+}
+
+/// Keeps to a number of bytes a second by sleeping.
+struct Pace {
+    bytes_per_second: f64,
+    state: Mutex<(Instant, u64)>,
+}
+
+impl Pace {
+    fn new(bytes_per_second: f64) -> Self {
+        Self {
+            bytes_per_second,
+            state: Mutex::new((Instant::now(), 0)),
+        }
+    }
+
+    /// Counts bytes, and sleeps when there were too many. On a thread for blocking work only.
+    fn spend(&self, bytes: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.1 += bytes;
+        if state.1 < PACE_BYTES {
+            return;
+        }
+        let pause = pause(state.1, self.bytes_per_second, state.0.elapsed());
+        if !pause.is_zero() {
+            tokio::runtime::Handle::current().block_on(tokio::time::sleep(pause));
+        }
+        *state = (Instant::now(), 0);
+    }
+}
+
+/// What is left of the time that `bytes` should take.
+fn pause(bytes: u64, bytes_per_second: f64, elapsed: Duration) -> Duration {
+    let wanted = Duration::try_from_secs_f64(bytes as f64 / bytes_per_second).unwrap_or(Duration::ZERO);
+    wanted.saturating_sub(elapsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_makes_up_for_being_fast() {
+        let second = Duration::from_secs(1);
+        assert_eq!(pause(2_000, 1_000.0, second), second);
+        assert_eq!(pause(500, 1_000.0, second), Duration::ZERO);
+        assert_eq!(pause(u64::MAX, f64::MAX, Duration::ZERO), Duration::ZERO);
+    }
+}
