@@ -61,8 +61,7 @@ impl ApiKey {
 pub const fn advertised_versions(key: ApiKey) -> RangeInclusive<i16> {
     match key {
         ApiKey::Produce => 0..=*key.versions().end(),
-        // The next version of each is still unstable in Kafka 4.1.
-        ApiKey::OffsetCommit | ApiKey::OffsetFetch => *key.versions().start()..=9,
+        // Version 6 is still unstable in Kafka 4.2.
         ApiKey::InitProducerId => *key.versions().start()..=5,
         _ => key.versions(),
     }

@@ -32,6 +32,7 @@ use crate::{
     plugins::{PluginService, PluginServiceError},
     quotas::Quotas,
     share::ShareService,
+    telemetry::Telemetry,
     transactions::TransactionService,
     views::ViewCursors,
 };
@@ -141,6 +142,7 @@ pub struct Broker {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) sessions: FetchSessions,
     pub(crate) quotas: Quotas,
+    pub(crate) telemetry: Telemetry,
     pub(crate) view_cursors: ViewCursors,
     pub(crate) stopping: watch::Sender<bool>,
     producer_ids: Mutex<Range<i64>>,
@@ -197,6 +199,7 @@ impl Broker {
             shares: ShareService::new(&config, &*clock),
             plugins: PluginService::new(transform),
             quotas: Quotas::new(&config),
+            telemetry: Telemetry::default(),
             sessions: FetchSessions::new(config.size("max.incremental.fetch.session.cache.slots")),
             view_cursors: ViewCursors::default(),
             metrics: Metrics::new(),

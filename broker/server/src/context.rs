@@ -1,6 +1,9 @@
 //! What a handler knows of the request besides its body.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use millstream_protocol::KString;
 
@@ -18,13 +21,22 @@ pub struct RequestContext {
     pub client_id: KString,
     /// Where it connects from.
     pub client_address: IpAddr,
+    /// Its port.
+    pub client_port: u16,
     /// Who it is.
     pub principal: &'static str,
     /// What the connection's reading waits for.
     pub(crate) mute: Arc<Mute>,
+    /// Name and version of the client's software, once ApiVersions told them.
+    pub(crate) software: Arc<OnceLock<(String, String)>>,
 }
 
 impl RequestContext {
+    /// Name and version of the client's software, empty if it did not tell.
+    pub(crate) fn software(&self) -> (String, String) {
+        self.software.get().cloned().unwrap_or_default()
+    }
+
     /// Where the client connects from, as Kafka shows it: `/10.0.0.1`.
     pub fn host(&self) -> String {
         format!("/{}", self.client_address)

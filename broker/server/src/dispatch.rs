@@ -1,6 +1,10 @@
 //! From a frame to the handler of its API key.
 
-use std::{ops::RangeInclusive, pin::Pin, sync::Arc};
+use std::{
+    ops::RangeInclusive,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use millstream_core::quota::REQUEST_PERCENTAGE;
@@ -90,6 +94,8 @@ pub const API_VERSIONS: &[ApiKey] = &[
     ApiKey::ListTransactions,
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,
+    ApiKey::GetTelemetrySubscriptions,
+    ApiKey::PushTelemetry,
     ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
     ApiKey::ShareGroupHeartbeat,
@@ -103,15 +109,13 @@ pub const API_VERSIONS: &[ApiKey] = &[
 
 /// The versions of a key that are served and advertised; `None` for keys that are not served.
 ///
-/// Versions that promise what is not there yet are held back: OffsetCommit 10, OffsetFetch 10 and
-/// InitProducerId 6 are unstable in Kafka 4.1.
+/// InitProducerId 6 is held back: it is unstable in Kafka 4.2.
 pub fn served_versions(key: ApiKey) -> Option<RangeInclusive<i16>> {
     if !API_VERSIONS.contains(&key) {
         return None;
     }
     let all = advertised_versions(key);
     let max = match key {
-        ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
         ApiKey::InitProducerId => 5,
         _ => *all.end(),
     };
@@ -122,7 +126,9 @@ pub fn served_versions(key: ApiKey) -> Option<RangeInclusive<i16>> {
 pub(crate) struct Client {
     pub broker: Arc<Broker>,
     pub address: std::net::IpAddr,
+    pub port: u16,
     pub mute: Arc<Mute>,
+    pub software: Arc<OnceLock<(String, String)>>,
 }
 
 struct Incoming {
@@ -156,7 +162,9 @@ pub(crate) async fn dispatch(client: &Client, frame: Bytes) -> Answer {
         client_id: header.client_id.unwrap_or(KString::from_static("")),
         client_address: client.address,
         principal: ANONYMOUS,
+        client_port: client.port,
         mute: Arc::clone(&client.mute),
+        software: Arc::clone(&client.software),
     };
     let incoming = Incoming {
         broker: Arc::clone(&client.broker),
@@ -228,6 +236,8 @@ fn route(key: ApiKey, incoming: Incoming) -> BoxFuture<Answer> {
         ApiKey::DescribeShareGroupOffsets => now(incoming, share_offsets::describe),
         ApiKey::AlterShareGroupOffsets => now(incoming, share_offsets::alter),
         ApiKey::DeleteShareGroupOffsets => now(incoming, share_offsets::delete),
+        ApiKey::GetTelemetrySubscriptions => now(incoming, telemetry::subscriptions),
+        ApiKey::PushTelemetry => now(incoming, telemetry::push),
         ApiKey::DescribeConfigs => now(incoming, describe_configs::handle),
         ApiKey::CreatePartitions => now(incoming, create_partitions::handle),
         ApiKey::DeleteGroups => now(incoming, delete_groups::handle),

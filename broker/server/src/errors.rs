@@ -29,10 +29,14 @@ pub(crate) fn append_error_code(error: &AppendError) -> ErrorCode {
 }
 
 /// The code of a batch that cannot be read: bytes that changed on the way are CORRUPT_MESSAGE and retriable, the rest is the producer's mistake.
+/// The lines are drawn where Kafka draws them.
 pub(crate) fn batch_error_code(error: &BatchError) -> ErrorCode {
     match error {
-        BatchError::Crc { .. } | BatchError::Truncated { .. } => ErrorCode::CorruptMessage,
-        BatchError::Magic { .. } | BatchError::Field { .. } | BatchError::Record { .. } => ErrorCode::InvalidRecord,
+        BatchError::Crc { .. } | BatchError::Field { field: "length", .. } => ErrorCode::CorruptMessage,
+        BatchError::Magic { magic } if *magic < 0 || *magic > 2 => ErrorCode::CorruptMessage,
+        BatchError::Truncated { .. } | BatchError::Magic { .. } | BatchError::Field { .. } | BatchError::Record { .. } => {
+            ErrorCode::InvalidRecord
+        }
     }
 }
 

@@ -36,6 +36,7 @@ pub mod plugins;
 mod produce_chain;
 mod quotas;
 pub mod share;
+mod telemetry;
 pub mod transactions;
 mod validation;
 mod views;

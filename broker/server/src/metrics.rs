@@ -134,14 +134,14 @@ impl Metrics {
         if let Some(remote) = &broker.remote {
             register_tier(&mut scraped, &remote.status());
         }
-        self.encode_with(&scraped)
+        self.encode_with(&scraped, |text| broker.telemetry.render(text, broker.clock.wall_ms()))
     }
 
-    fn encode_with(&self, scraped: &Registry) -> String {
+    fn encode_with(&self, scraped: &Registry, more: impl FnOnce(&mut String)) -> String {
         let mut text = String::new();
-        let written = encode_registry(&mut text, &self.registry)
-            .and_then(|()| encode_registry(&mut text, scraped))
-            .and_then(|()| encode_eof(&mut text));
+        let written = encode_registry(&mut text, &self.registry).and_then(|()| encode_registry(&mut text, scraped));
+        more(&mut text);
+        let written = written.and_then(|()| encode_eof(&mut text));
         assert!(written.is_ok(), "writing metrics to a string failed");
         text
     }
@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     fn text(metrics: &Metrics) -> String {
-        metrics.encode_with(&Registry::default())
+        metrics.encode_with(&Registry::default(), |_| {})
     }
 
     #[test]
@@ -403,7 +403,7 @@ mod tests {
         metrics.produced("gone", 1, 1);
         assert!(
             metrics
-                .encode_with(&Registry::default())
+                .encode_with(&Registry::default(), |_| {})
                 .contains("millstream_produced_records_total{topic=\"gone\"} 1"),
             "anew"
         );

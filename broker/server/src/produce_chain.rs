@@ -10,7 +10,7 @@ use millstream_core::{
 use millstream_protocol::{
     ErrorCode,
     compression::Compression,
-    record::{BatchBuilder, BatchHeader, Header, NewRecord, RecordIter, rebuild},
+    record::{BatchBuilder, BatchHeader, Header, NewRecord, RecordIter, TimestampType, rebuild},
 };
 
 use crate::{
@@ -32,12 +32,15 @@ pub(crate) fn stored_codec(config: &TopicConfig, produced: Compression) -> Compr
     }
 }
 
-/// The batch's header with the largest timestamp that its records really have, as searches by time rely on it.
+/// The batch's header with the largest timestamp that its records really have, as searches by time rely on it, and without a claim that the
+/// broker gave it: where that is so, the log says it.
 pub(crate) fn honest_header(valid: &ValidBatch) -> BatchHeader {
-    BatchHeader {
+    let mut header = BatchHeader {
         max_timestamp: valid.max_timestamp,
         ..valid.header
-    }
+    };
+    header.set_timestamp_type(TimestampType::CreateTime);
+    header
 }
 
 /// A batch made anew from its header and a record section.

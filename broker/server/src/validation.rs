@@ -81,7 +81,6 @@ pub(crate) fn validate(records: &Bytes, config: &TopicConfig, produce_version: i
     check_size(records, &header, config)?;
     verify_crc(records).map_err(|error| Refused::new(batch_error_code(&error), error.to_string()))?;
     check_header(&header)?;
-    check_timestamps(&header, config, now_ms)?;
     let codec = header.compression().map_err(|error| Refused::invalid(error.to_string()))?;
     if codec == Compression::Zstd && produce_version < 7 {
         return Err(Refused::new(
@@ -98,7 +97,7 @@ pub(crate) fn validate(records: &Bytes, config: &TopicConfig, produce_version: i
             };
             Refused::new(code, error.to_string())
         })?;
-    let max_timestamp = check_records(&section, &header, config)?;
+    let max_timestamp = check_records(&section, &header, config, now_ms)?;
     Ok(ValidBatch {
         header,
         codec,
@@ -110,7 +109,7 @@ pub(crate) fn validate(records: &Bytes, config: &TopicConfig, produce_version: i
 fn check_size(records: &Bytes, header: &BatchHeader, config: &TopicConfig) -> Result<(), Refused> {
     if header.size() > records.len() {
         return Err(Refused::new(
-            ErrorCode::CorruptMessage,
+            ErrorCode::InvalidRecord,
             format!("batch of {} bytes is cut off at {}", header.size(), records.len()),
         ));
     }
@@ -152,6 +151,10 @@ fn check_header(header: &BatchHeader) -> Result<(), Refused> {
     if header.is_transactional() && !header.has_producer_id() {
         return Err(Refused::invalid("a transactional batch needs a producer id"));
     }
+    if header.has_producer_id() && header.producer_epoch < 0 {
+        let message = format!("producer {} has epoch {}", header.producer_id, header.producer_epoch);
+        return Err(Refused::new(ErrorCode::InvalidProducerEpoch, message));
+    }
     if header.producer_id < -1 || header.has_producer_id() && (header.base_sequence < 0 || header.producer_epoch < 0) {
         let (id, epoch, sequence) = (header.producer_id, header.producer_epoch, header.base_sequence);
         return Err(Refused::invalid(format!(
@@ -161,36 +164,43 @@ fn check_header(header: &BatchHeader) -> Result<(), Refused> {
     Ok(())
 }
 
-fn check_timestamps(header: &BatchHeader, config: &TopicConfig, now_ms: i64) -> Result<(), Refused> {
-    if config.message_timestamp_type == ConfiguredTimestampType::LogAppendTime {
-        return Ok(());
-    }
-    let latest = now_ms.saturating_add(config.message_timestamp_after_max_ms);
-    let earliest = now_ms.saturating_sub(config.message_timestamp_before_max_ms);
-    let timestamp = if header.max_timestamp > latest {
-        header.max_timestamp
-    } else {
-        header.base_timestamp
-    };
-    if timestamp >= 0 && (timestamp > latest || timestamp < earliest) || header.max_timestamp < -1 {
-        let message = format!("Timestamp {timestamp} of message is out of range. The timestamp should be within [{earliest}, {latest}]");
-        return Err(Refused {
-            records: vec![(0, message.clone())],
-            ..Refused::new(ErrorCode::InvalidTimestamp, message)
-        });
-    }
-    Ok(())
+/// What producers' timestamps may be; nothing where the broker gives its own.
+struct TimestampBounds {
+    earliest: i64,
+    latest: i64,
 }
 
-fn check_records(section: &[u8], header: &BatchHeader, config: &TopicConfig) -> Result<i64, Refused> {
+impl TimestampBounds {
+    fn of(config: &TopicConfig, now_ms: i64) -> Option<Self> {
+        (config.message_timestamp_type == ConfiguredTimestampType::CreateTime).then(|| Self {
+            earliest: now_ms.saturating_sub(config.message_timestamp_before_max_ms),
+            latest: now_ms.saturating_add(config.message_timestamp_after_max_ms),
+        })
+    }
+
+    fn problem(&self, timestamp: i64) -> Option<String> {
+        let Self { earliest, latest } = self;
+        let is_fine = timestamp == -1 || (*earliest..=*latest).contains(&timestamp);
+        (!is_fine)
+            .then(|| format!("Timestamp {timestamp} of message is out of range. The timestamp should be within [{earliest}, {latest}]"))
+    }
+}
+
+fn check_records(section: &[u8], header: &BatchHeader, config: &TopicConfig, now_ms: i64) -> Result<i64, Refused> {
+    let bounds = TimestampBounds::of(config, now_ms);
     let mut culprits = Vec::new();
+    let mut late = Vec::new();
     let mut max_timestamp = -1;
     for (index, record) in (0i32..).zip(RecordIter::new(section, header.record_count)) {
         let record = record.map_err(|error| Refused {
             records: vec![(index, error.to_string())],
             ..Refused::invalid(error.to_string())
         })?;
-        max_timestamp = max_timestamp.max(header.base_timestamp.saturating_add(record.timestamp_delta));
+        let timestamp = header.base_timestamp.saturating_add(record.timestamp_delta);
+        max_timestamp = max_timestamp.max(timestamp);
+        if let Some(problem) = bounds.as_ref().and_then(|bounds| bounds.problem(timestamp)) {
+            late.push((index, problem));
+        }
         if record.offset_delta != index {
             culprits.push((
                 index,
@@ -204,9 +214,16 @@ fn check_records(section: &[u8], header: &BatchHeader, config: &TopicConfig) -> 
                 "Headers that start with \"millstream.\" are reserved for the broker.".to_owned(),
             ));
         }
-        if culprits.len() == RECORD_ERRORS_MAX {
+        if culprits.len() == RECORD_ERRORS_MAX || late.len() == RECORD_ERRORS_MAX {
             break;
         }
+    }
+    if let Some((_, message)) = late.first() {
+        let message = message.clone();
+        return Err(Refused {
+            records: late,
+            ..Refused::new(ErrorCode::InvalidTimestamp, message)
+        });
     }
     if culprits.is_empty() {
         return Ok(max_timestamp);

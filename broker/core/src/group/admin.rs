@@ -109,6 +109,7 @@ impl GroupCoordinator {
         let mut decision = Decision::<()>::default();
         let group = self.groups.get(group_id);
         let error_code = match self.state_of(group_id) {
+            _ if group_id.is_empty() => ErrorCode::InvalidGroupId,
             GroupState::Dead => ErrorCode::GroupIdNotFound,
             GroupState::Empty => ErrorCode::None,
             // What members of other kinds of groups read is not known here.
@@ -125,9 +126,10 @@ impl GroupCoordinator {
         }
         let mut outcomes = Vec::with_capacity(topics.len());
         for (topic, partitions) in topics {
+            // What a consumer reads whose subscription cannot be read is not known, and so may be this.
             let is_subscribed = group
-                .and_then(|group| group.subscribed_topics.as_ref())
-                .is_some_and(|topics| topics.contains(topic))
+                .filter(|group| group.state() != GroupState::Empty)
+                .is_some_and(|group| group.subscribed_topics.as_ref().is_none_or(|topics| topics.contains(topic)))
                 || self.is_subscribed_modern(group_id, topic);
             let outcome = if is_subscribed {
                 ErrorCode::GroupSubscribedToTopic

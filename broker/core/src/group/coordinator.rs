@@ -244,7 +244,9 @@ impl GroupCoordinator {
             });
         }
         let group_id = request.group_id.clone();
-        let members = if self.groups.contains_key(&group_id) {
+        let members = if self.hard.modern(&group_id).is_some() {
+            self.leave_by_request(&group_id, request.members, &mut decision.records)
+        } else if self.groups.contains_key(&group_id) {
             self.with_group(now_ms, &group_id, &mut decision, |group, turn| group.leave(turn, request))
                 .unwrap_or_default()
         } else {

@@ -31,6 +31,14 @@ pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: ApiVe
             ..Default::default()
         };
     }
+    if is_named {
+        // The first ApiVersions of a connection counts.
+        let named = (
+            request.client_software_name.to_string(),
+            request.client_software_version.to_string(),
+        );
+        let _ = context.software.set(named);
+    }
     let supported = FEATURES.iter().map(|feature| SupportedFeatureKey {
         name: KString::from_static(feature.name),
         // Version 3 has no way to say 0 (KIP-1022).

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millstream_core::{
     metadata::controller::{self, AlterQuotas},
-    quota::{QuotaEntity, QuotaValues},
+    quota::{CLIENT_ID, IP, QuotaEntity, QuotaValues, USER},
 };
 use millstream_protocol::{
     ErrorCode, KString,
@@ -52,6 +52,16 @@ pub(crate) async fn describe(
         if !is_known {
             return refused("A match type does not go with its match.");
         }
+    }
+    let kinds: Vec<&str> = request.components.iter().map(|component| component.entity_type.as_str()).collect();
+    if kinds.iter().any(|kind| ![USER, CLIENT_ID, IP].contains(kind)) {
+        return DescribeClientQuotasResponse {
+            error_code: ErrorCode::UnsupportedVersion.code(),
+            ..refused("Unsupported entity type.")
+        };
+    }
+    if kinds.contains(&IP) && kinds.len() > 1 {
+        return refused("An address cannot be matched together with a user or a client id.");
     }
     let image = broker.metadata.image();
     let matching = image
@@ -129,8 +139,6 @@ fn to_core(entry: alter_client_quotas_request::EntryData) -> AlterQuotas {
 
 #[cfg(test)]
 mod tests {
-    use millstream_core::quota::{CLIENT_ID, USER};
-
     use super::*;
 
     #[test]

@@ -11,7 +11,7 @@ use millstream_protocol::{
     },
 };
 
-use super::decisions::{decide_each, verdict};
+use super::decisions::{decide_each, each_once, verdict};
 use crate::{broker::Broker, context::RequestContext};
 
 /// Handles a request.
@@ -30,7 +30,7 @@ pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: Crea
         }
     };
     CreatePartitionsResponse {
-        results: names.into_iter().zip(outcomes).map(result).collect(),
+        results: each_once(names.into_iter().zip(outcomes)).map(result).collect(),
         ..Default::default()
     }
 }

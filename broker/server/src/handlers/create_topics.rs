@@ -1,6 +1,6 @@
 //! CreateTopics: every topic gets its own outcome, with the configuration it will have.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use millstream_core::metadata::{
     configs::{ConfigEntry, describe_topic},
@@ -17,7 +17,7 @@ use millstream_protocol::{
 };
 use uuid::Uuid;
 
-use super::decisions::{decide_each, verdict};
+use super::decisions::{decide_each, each_once, verdict};
 use crate::{broker::Broker, context::RequestContext};
 
 /// Handles a request. `timeout_ms` has nothing to bound: the answer comes as soon as the topics are stored.
@@ -37,7 +37,7 @@ pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: Crea
         result(name, &outcome, configs)
     };
     CreateTopicsResponse {
-        topics: names.into_iter().zip(outcomes).map(result).collect(),
+        topics: each_once(names.into_iter().zip(outcomes)).map(result).collect(),
         ..Default::default()
     }
 }
@@ -53,10 +53,13 @@ fn new_topic(topic: CreatableTopic, id: Uuid) -> NewTopic {
             .into_iter()
             .map(|assignment| (assignment.partition_index, assignment.broker_ids))
             .collect(),
+        // Of a configuration that is given twice the last counts, as in Kafka.
         configs: topic
             .configs
             .into_iter()
-            .map(|config| (config.name.into(), config.value.map(String::from)))
+            .map(|config| (String::from(config.name), config.value.map(String::from)))
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
             .collect(),
     }
 }

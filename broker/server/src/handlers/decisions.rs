@@ -36,6 +36,12 @@ pub(super) fn refusal(code: ErrorCode, message: impl Into<String>) -> Refusal {
     }
 }
 
+/// Outcomes by name, each name once: what is asked for twice is refused as one.
+pub(super) fn each_once<T>(outcomes: impl Iterator<Item = (KString, T)>) -> impl Iterator<Item = (KString, T)> {
+    let mut seen = std::collections::BTreeSet::new();
+    outcomes.filter(move |(name, _)| seen.insert(name.to_string()))
+}
+
 /// Error code and message of an outcome, as responses carry them.
 pub(super) fn verdict<T>(outcome: &Outcome<T>) -> (i16, Option<KString>) {
     match outcome {

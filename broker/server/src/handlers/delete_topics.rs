@@ -1,8 +1,14 @@
 //! DeleteTopics: by name, or by name or id since version 6. Committed offsets of a deleted topic go with it.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use millstream_core::metadata::controller::{self, Context, Decision, Outcome, Refusal, TopicRef};
+use millstream_core::metadata::{
+    ClusterImage,
+    controller::{self, Context, Decision, Outcome, Refusal, TopicRef},
+};
 use millstream_protocol::{
     ErrorCode, KString,
     messages::{
@@ -28,6 +34,7 @@ pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: Dele
         topic_id: Uuid::nil(),
     });
     let asked: Vec<DeleteTopicState> = request.topics.into_iter().chain(by_name).collect();
+    let (asked, twice) = without_repeats(&broker.metadata.image(), asked);
     let wanted: Vec<Result<TopicRef, Refusal>> = asked.iter().map(topic_ref).collect();
     let outcomes = decide_each(&broker, asked.len(), move |context| delete(context, wanted)).await;
     for deleted in outcomes.iter().flatten() {
@@ -38,8 +45,38 @@ pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: Dele
             .into_iter()
             .zip(&outcomes)
             .map(|(topic, outcome)| result(topic, outcome))
+            .chain(twice.into_iter().map(refused_repeat))
             .collect(),
         ..Default::default()
+    }
+}
+
+/// What is named once, and what is named more than once, by name or by id: none of that is deleted, as in Kafka.
+fn without_repeats(image: &ClusterImage, asked: Vec<DeleteTopicState>) -> (Vec<DeleteTopicState>, Vec<DeleteTopicState>) {
+    let key = |topic: &DeleteTopicState| match &topic.name {
+        Some(name) => name.to_string(),
+        None => image
+            .names
+            .get(&topic.topic_id)
+            .cloned()
+            .unwrap_or_else(|| topic.topic_id.to_string()),
+    };
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for topic in &asked {
+        *counts.entry(key(topic)).or_default() += 1;
+    }
+    let mut told = BTreeSet::new();
+    let (once, mut twice): (Vec<_>, Vec<_>) = asked.into_iter().partition(|topic| counts.get(&key(topic)) == Some(&1));
+    twice.retain(|topic| told.insert(key(topic)));
+    (once, twice)
+}
+
+fn refused_repeat(asked: DeleteTopicState) -> DeletableTopicResult {
+    DeletableTopicResult {
+        name: asked.name,
+        topic_id: asked.topic_id,
+        error_code: ErrorCode::InvalidRequest.code(),
+        error_message: Some(KString::from_static("Duplicate topic name or id.")),
     }
 }
 

@@ -74,6 +74,8 @@ struct Shown {
 fn result(cluster: &Cluster<'_>, resource: DescribeConfigsResource, shown: &Shown) -> DescribeConfigsResult {
     let outcome = entries(cluster, resource.resource_type, &resource.resource_name);
     let (error_code, error_message) = verdict(&outcome);
+    // Kafka's success has a message without words.
+    let error_message = Some(error_message.unwrap_or_default());
     let keys = resource.configuration_keys.filter(|keys| !keys.is_empty());
     let is_asked = |entry: &ConfigEntry| keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key.as_str() == entry.name));
     DescribeConfigsResult {

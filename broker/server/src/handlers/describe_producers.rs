@@ -2,14 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use millstream_protocol::{
-    ErrorCode, KString,
-    messages::{
-        DescribeProducersRequest, DescribeProducersResponse,
-        describe_producers_response::{PartitionResponse, ProducerState, TopicResponse},
-    },
+use millstream_protocol::messages::{
+    DescribeProducersRequest, DescribeProducersResponse,
+    describe_producers_response::{PartitionResponse, ProducerState, TopicResponse},
 };
 
+use super::topology::unknown_name;
 use crate::{broker::Broker, context::RequestContext, partition::Partition};
 
 pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, request: DescribeProducersRequest) -> DescribeProducersResponse {
@@ -27,8 +25,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, reques
                     },
                     None => PartitionResponse {
                         partition_index,
-                        error_code: ErrorCode::UnknownTopicOrPartition.code(),
-                        error_message: Some(KString::from_static("This server does not host this topic-partition.")),
+                        error_code: unknown_name(&topic.name).code(),
                         ..PartitionResponse::default()
                     },
                 },

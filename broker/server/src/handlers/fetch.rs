@@ -59,7 +59,8 @@ impl Found {
             log_start_offset: -1,
             last_stable_offset: -1,
             records: Records::empty(),
-            aborted: None,
+            // Kafka has an empty list where it knows no such partition.
+            aborted: matches!(error, ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition).then(Vec::new),
         }
     }
 
@@ -79,7 +80,7 @@ impl Found {
         if isolation == Isolation::Committed {
             if partition.log().log_start_offset() > from {
                 // Retention took the outcome of what was read along.
-                return Self::at(partition, ErrorCode::OffsetOutOfRange, Records::empty());
+                return Self::error(ErrorCode::OffsetOutOfRange);
             }
             let aborted = partition.log().aborted_between(from, to).into_iter();
             let aborted = aborted.map(|aborted| AbortedTransaction {
@@ -264,7 +265,11 @@ fn read_quick(item: &Item, max_bytes: usize, min_one: bool) -> Option<Found> {
     let log = partition.log();
     let offset = item.wish.offset;
     if offset < log.log_start_offset() || offset > log.log_end_offset() {
-        return Some(Found::at(partition, ErrorCode::OffsetOutOfRange, Records::empty()));
+        return Some(Found::error(ErrorCode::OffsetOutOfRange));
+    }
+    if item.wish.last_fetched_epoch > partition.leader_epoch() {
+        // It read what this log never held.
+        return Some(Found::error(ErrorCode::OffsetOutOfRange));
     }
     if offset < log.local_start_offset() || log.has_empty_batches() {
         return None;

@@ -30,7 +30,13 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     let found = find(&broker, request.key_type, request.key).await;
     FindCoordinatorResponse {
         error_code: found.error_code,
-        error_message: found.error_message,
+        error_message: found.error_message.map(|message| {
+            if message.is_empty() {
+                KString::from_static("NONE")
+            } else {
+                message
+            }
+        }),
         node_id: found.node_id,
         host: found.host,
         port: found.port,
@@ -57,18 +63,17 @@ async fn find(broker: &Arc<Broker>, key_type: i8, key: KString) -> Coordinator {
         host: host.into(),
         port: port.into(),
         error_code: ErrorCode::None.code(),
-        error_message: None,
+        // Kafka's success has words of its own.
+        error_message: Some(KString::default()),
     }
 }
 
 fn check(key_type: i8, key: &str) -> Result<(), (ErrorCode, &'static str)> {
     match key_type {
-        // Old simple consumers commit under the empty id, but no client looks for its coordinator.
-        GROUP if key.is_empty() || key.len() > GROUP_ID_BYTES_MAX => Err((ErrorCode::InvalidGroupId, "The group id is invalid.")),
+        // Old simple consumers commit under the empty id.
+        GROUP if key.len() > GROUP_ID_BYTES_MAX => Err((ErrorCode::InvalidGroupId, "The group id is invalid.")),
         GROUP => Ok(()),
-        TRANSACTION if key.is_empty() || key.len() > GROUP_ID_BYTES_MAX => {
-            Err((ErrorCode::InvalidRequest, "The transactional id is invalid."))
-        }
+        TRANSACTION if key.len() > GROUP_ID_BYTES_MAX => Err((ErrorCode::InvalidRequest, "The transactional id is invalid.")),
         TRANSACTION => Ok(()),
         SHARE if is_share_key(key) => Ok(()),
         SHARE => Err((
@@ -106,13 +111,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_has_an_id_has_a_coordinator() {
+    fn every_group_and_transaction_has_a_coordinator() {
         let code = |key_type, key: &str| check(key_type, key).map_err(|(error, _)| error);
         assert_eq!(code(GROUP, "g"), Ok(()));
-        assert_eq!(code(GROUP, ""), Err(ErrorCode::InvalidGroupId));
+        assert_eq!(code(GROUP, ""), Ok(()));
         assert_eq!(code(GROUP, &"g".repeat(GROUP_ID_BYTES_MAX + 1)), Err(ErrorCode::InvalidGroupId));
         assert_eq!(code(TRANSACTION, "t"), Ok(()));
-        assert_eq!(code(TRANSACTION, ""), Err(ErrorCode::InvalidRequest));
+        assert_eq!(code(TRANSACTION, ""), Ok(()));
         assert_eq!(code(SHARE, "g:t:0"), Err(ErrorCode::InvalidRequest));
         assert_eq!(code(SHARE, "g:AAAAAAAAAAAAAAAAAAAABw:0"), Ok(()));
         assert_eq!(code(3, "g"), Err(ErrorCode::InvalidRequest));

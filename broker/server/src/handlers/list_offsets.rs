@@ -2,7 +2,7 @@
 //!
 //! A view answers with its source's offsets: they are its own, and a fetch from any of them is right.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use millstream_core::metadata::ClusterImage;
 use millstream_log::{
@@ -33,6 +33,17 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// The first version that knows each place.
+const PLACES: [(i64, i16); 6] = [
+    (LATEST, 0),
+    (EARLIEST, 0),
+    (MAX_TIMESTAMP, 7),
+    (EARLIEST_LOCAL, 8),
+    (LATEST_TIERED, 9),
+    (EARLIEST_PENDING_UPLOAD, 11),
+];
 
 /// First version whose answers carry leader epochs.
 const LEADER_EPOCH_VERSION: i16 = 4;
@@ -45,7 +56,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let isolation = Isolation::from_wire(request.isolation_level);
-        let mut topic = list_topic(&broker, &image, topic, isolation).await;
+        let mut topic = list_topic(&broker, &image, topic, isolation, context.version).await;
         if context.version < LEADER_EPOCH_VERSION {
             // Not ignorable in the schema: an older client must not be told.
             topic.partitions.iter_mut().for_each(|partition| partition.leader_epoch = -1);
@@ -58,16 +69,35 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     }
 }
 
-async fn list_topic(broker: &Arc<Broker>, image: &ClusterImage, topic: ListOffsetsTopic, isolation: Isolation) -> ListOffsetsTopicResponse {
+async fn list_topic(
+    broker: &Arc<Broker>,
+    image: &ClusterImage,
+    topic: ListOffsetsTopic,
+    isolation: Isolation,
+    version: i16,
+) -> ListOffsetsTopicResponse {
     let named = Named::by_name(image, &topic.name);
-    let mut partitions = Vec::with_capacity(topic.partitions.len());
+    let mut seen = BTreeSet::new();
+    let twice: BTreeSet<i32> = topic
+        .partitions
+        .iter()
+        .map(|wish| wish.partition_index)
+        .filter(|index| !seen.insert(*index))
+        .collect();
+    let mut partitions: Vec<ListOffsetsPartitionResponse> = Vec::with_capacity(topic.partitions.len());
     for wish in topic.partitions {
+        if twice.contains(&wish.partition_index) {
+            if partitions.iter().all(|answered| answered.partition_index != wish.partition_index) {
+                partitions.push(failed(wish.partition_index, ErrorCode::InvalidRequest));
+            }
+            continue;
+        }
         let partition = named
             .as_ref()
             .and_then(|named| broker.partition(named.stored_in(), wish.partition_index));
         partitions.push(match partition {
             None => failed(wish.partition_index, ErrorCode::UnknownTopicOrPartition),
-            Some(partition) => list_partition(broker, partition, &wish, isolation).await,
+            Some(partition) => list_partition(broker, partition, &wish, isolation, version).await,
         });
     }
     ListOffsetsTopicResponse {
@@ -91,6 +121,7 @@ async fn list_partition(
     partition: Arc<Partition>,
     wish: &ListOffsetsPartition,
     isolation: Isolation,
+    version: i16,
 ) -> ListOffsetsPartitionResponse {
     let index = wish.partition_index;
     if wish.current_leader_epoch >= 0 && wish.current_leader_epoch != partition.leader_epoch() {
@@ -103,6 +134,10 @@ async fn list_partition(
                 ErrorCode::UnknownLeaderEpoch
             },
         );
+    }
+    let is_known = |(place, since): &(i64, i16)| *place == wish.timestamp && version >= *since;
+    if wish.timestamp < 0 && !PLACES.iter().any(is_known) {
+        return failed(index, ErrorCode::UnsupportedVersion);
     }
     let log = Arc::clone(partition.log());
     let epochs = Arc::clone(&partition);
@@ -117,12 +152,17 @@ async fn list_partition(
         }
         MAX_TIMESTAMP => blocking(move || log.max_timestamp(partition.readable_end(isolation))).await,
         timestamp if timestamp >= 0 => by_time(broker, &partition, timestamp, isolation).await,
-        _ => return failed(index, ErrorCode::InvalidRequest),
+        EARLIEST_PENDING_UPLOAD => {
+            let bounds = broker.remote.as_ref().and_then(|remote| remote.bounds(partition.id));
+            place(bounds.map_or(-1, |bounds| bounds.end_offset))
+        }
+        _ => return failed(index, ErrorCode::UnsupportedVersion),
     };
     match found {
         Ok(found) => {
             let TimestampAndOffset { timestamp, offset } = found.unwrap_or(TimestampAndOffset { timestamp: -1, offset: -1 });
-            let leader_epoch = if offset < 0 { None } else { epochs.log().epoch_at(offset) }.unwrap_or(-1);
+            let epoch_at = |offset| epochs.log().epoch_at(offset).unwrap_or_else(|| epochs.leader_epoch());
+            let leader_epoch = if offset < 0 { -1 } else { epoch_at(offset) };
             ListOffsetsPartitionResponse {
                 partition_index: index,
                 error_code: 0,

@@ -45,6 +45,7 @@ pub(crate) mod share_group_describe;
 pub(crate) mod share_group_heartbeat;
 pub(crate) mod share_offsets;
 pub(crate) mod sync_group;
+pub(crate) mod telemetry;
 pub(crate) mod txn_offset_commit;
 pub(crate) mod update_features;
 pub(crate) mod write_txn_markers;

@@ -1,4 +1,4 @@
-//! OffsetFetch, versions 1 to 9 (several groups at once from 8 on).
+//! OffsetFetch, versions 1 to 10 (several groups at once from 8 on, topics by id in 10).
 
 use std::sync::Arc;
 
@@ -8,25 +8,33 @@ use millstream_protocol::{
     ErrorCode,
     messages::{
         OffsetFetchRequest, OffsetFetchResponse,
-        offset_fetch_request::OffsetFetchRequestGroup,
+        offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics},
         offset_fetch_response::{
             OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
             OffsetFetchResponseTopics,
         },
     },
 };
+use uuid::Uuid;
 
-use crate::{broker::Broker, context::RequestContext, groups::GROUPS_AT_ONCE};
+use crate::{
+    broker::{Broker, Named},
+    context::RequestContext,
+    groups::GROUPS_AT_ONCE,
+};
 
 /// First version with an error for the group; before, only partitions have one.
 const FIRST_VERSION_WITH_ERROR: i16 = 2;
+/// First version that names topics by id (KIP-848).
+const TOPIC_ID_VERSION: i16 = 10;
 /// First version that asks about a batch of groups (KIP-709).
 const FIRST_BATCHED_VERSION: i16 = 8;
 
 pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if context.version >= FIRST_BATCHED_VERSION {
         let require_stable = request.require_stable;
-        let fetches = stream::iter(request.groups).map(|group| fetch_group(Arc::clone(&broker), group, require_stable));
+        let by_id = context.version >= TOPIC_ID_VERSION;
+        let fetches = stream::iter(request.groups).map(|group| fetch_group(Arc::clone(&broker), group, require_stable, by_id));
         let groups = fetches.buffered(GROUPS_AT_ONCE).collect().await;
         return OffsetFetchResponse {
             groups,
@@ -55,12 +63,19 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     }
 }
 
-async fn fetch_group(broker: Arc<Broker>, request: OffsetFetchRequestGroup, require_stable: bool) -> OffsetFetchResponseGroup {
+async fn fetch_group(broker: Arc<Broker>, request: OffsetFetchRequestGroup, require_stable: bool, by_id: bool) -> OffsetFetchResponseGroup {
+    let image = broker.metadata.image();
+    let mut unknown = Vec::new();
     let topics = request.topics.map(|topics| {
-        topics
-            .into_iter()
-            .map(|topic| (topic.name.into(), topic.partition_indexes))
-            .collect()
+        let mut named: Vec<(String, Vec<i32>)> = Vec::with_capacity(topics.len());
+        for topic in topics {
+            match image.names.get(&topic.topic_id).filter(|_| by_id) {
+                Some(name) => named.push((name.clone(), topic.partition_indexes)),
+                None if by_id => unknown.push(unknown_topic(topic)),
+                None => named.push((topic.name.into(), topic.partition_indexes)),
+            }
+        }
+        named
     });
     let fetch = group::OffsetFetchRequest {
         group_id: request.group_id.clone().into(),
@@ -73,8 +88,33 @@ async fn fetch_group(broker: Arc<Broker>, request: OffsetFetchRequestGroup, requ
     let (fetched, error) = fetched.map_or_else(|error| (Vec::new(), error), |fetched| (fetched, ErrorCode::None));
     OffsetFetchResponseGroup {
         group_id: request.group_id,
-        topics: fetched.into_iter().map(batched_topic_to_wire).collect(),
+        topics: fetched
+            .into_iter()
+            .map(|topic| {
+                let topic_id = Named::by_name(&image, &topic.0).map_or(Uuid::nil(), |named| named.id());
+                OffsetFetchResponseTopics {
+                    topic_id,
+                    ..batched_topic_to_wire(topic)
+                }
+            })
+            .chain(unknown)
+            .collect(),
         error_code: error.code(),
+    }
+}
+
+fn unknown_topic(topic: OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
+    let partitions = topic.partition_indexes.iter().map(|partition| OffsetFetchResponsePartitions {
+        partition_index: *partition,
+        committed_offset: -1,
+        committed_leader_epoch: -1,
+        metadata: Some("".into()),
+        error_code: ErrorCode::UnknownTopicId.code(),
+    });
+    OffsetFetchResponseTopics {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partitions: partitions.collect(),
     }
 }
 

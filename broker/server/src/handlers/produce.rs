@@ -152,11 +152,6 @@ async fn produce_topic(
             ErrorCode::InvalidRequiredAcks,
             format!("acks must be 0, 1 or -1 (all), not {acks}"),
         ))
-    } else if transactional_id.is_some() && acks != -1 {
-        Some(Refused::new(
-            ErrorCode::InvalidRequiredAcks,
-            "a transactional producer needs acks -1 (all)",
-        ))
     } else {
         None
     };

@@ -44,7 +44,8 @@ pub(crate) async fn describe(broker: Arc<Broker>, context: RequestContext, reque
             PartitionData {
                 partition_index,
                 leader_id: node.id,
-                leader_epoch: log.epoch_at(log.log_end_offset()).unwrap_or(0),
+                // Quorum epochs are counted from 1.
+                leader_epoch: log.epoch_at(log.log_end_offset()).unwrap_or(0) + 1,
                 high_watermark: log.durable_end_offset(),
                 current_voters: vec![voter()],
                 ..PartitionData::default()

@@ -33,6 +33,7 @@ fn unknown(topic: &str, number: i32) -> (ErrorCode, String) {
 fn to_wire(verdict: Verdict) -> (i16, Option<KString>) {
     match verdict {
         Ok(()) => (ErrorCode::None.code(), None),
+        Err((code, message)) if message.is_empty() => (code.code(), None),
         Err((code, message)) => (code.code(), Some(message.into())),
     }
 }
@@ -103,6 +104,7 @@ pub(crate) async fn alter_reassignments(
     AlterPartitionReassignmentsResponse {
         allow_replication_factor_change: request.allow_replication_factor_change,
         responses: topics.collect(),
+        error_message: None,
         ..AlterPartitionReassignmentsResponse::default()
     }
 }
@@ -111,10 +113,7 @@ pub(crate) async fn alter_reassignments(
 fn check_replicas(wanted: &ReassignablePartition, node_id: i32) -> Verdict {
     let invalid = |message: String| Err((ErrorCode::InvalidReplicaAssignment, message));
     let Some(replicas) = &wanted.replicas else {
-        return Err((
-            ErrorCode::NoReassignmentInProgress,
-            ErrorCode::NoReassignmentInProgress.message().to_owned(),
-        ));
+        return Err((ErrorCode::NoReassignmentInProgress, String::new()));
     };
     if replicas.is_empty() {
         return invalid("The manual partition assignment includes an empty replica list.".to_owned());

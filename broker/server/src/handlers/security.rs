@@ -19,6 +19,10 @@ use millstream_protocol::{
 use crate::{broker::Broker, context::RequestContext};
 
 const NO_AUTHORIZER: KString = KString::from_static("No Authorizer is configured.");
+const USER: KString = KString::from_static("User");
+const ANONYMOUS: KString = KString::from_static("ANONYMOUS");
+/// First version of CreateDelegationToken that names who asks.
+const NAMES_REQUESTER: i16 = 3;
 const NO_TOKENS: ErrorCode = ErrorCode::DelegationTokenRequestNotAllowed;
 
 pub(crate) async fn describe_acls(_: Arc<Broker>, _: RequestContext, _: DescribeAclsRequest) -> DescribeAclsResponse {
@@ -112,9 +116,25 @@ pub(crate) async fn alter_scram(
     }
 }
 
-pub(crate) async fn create_token(_: Arc<Broker>, _: RequestContext, _: CreateDelegationTokenRequest) -> CreateDelegationTokenResponse {
+pub(crate) async fn create_token(
+    _: Arc<Broker>,
+    context: RequestContext,
+    _: CreateDelegationTokenRequest,
+) -> CreateDelegationTokenResponse {
     CreateDelegationTokenResponse {
         error_code: NO_TOKENS.code(),
+        principal_type: USER,
+        principal_name: ANONYMOUS,
+        token_requester_principal_type: if context.version >= NAMES_REQUESTER {
+            USER
+        } else {
+            KString::default()
+        },
+        token_requester_principal_name: if context.version >= NAMES_REQUESTER {
+            ANONYMOUS
+        } else {
+            KString::default()
+        },
         issue_timestamp_ms: -1,
         expiry_timestamp_ms: -1,
         max_timestamp_ms: -1,

@@ -76,7 +76,6 @@ fn find(broker: &Broker, (topic_id, partition): TopicPartitionId) -> Result<Arc<
 pub(crate) async fn fetch(broker: Arc<Broker>, _context: RequestContext, request: ShareFetchRequest) -> ShareFetchResponse {
     let refused = |error: ErrorCode| ShareFetchResponse {
         error_code: error.code(),
-        error_message: Some(KString::from_static(error.message())),
         ..ShareFetchResponse::default()
     };
     let asker = match Asker::of(request.group_id.as_ref(), request.member_id.as_ref()) {
@@ -103,7 +102,7 @@ pub(crate) async fn fetch(broker: Arc<Broker>, _context: RequestContext, request
     let mut response = Response::default();
     for (id, answers) in answers {
         let outcome = acknowledge(&broker, &asker, id, answers).await;
-        response.partition(&broker, id).acknowledge_error_code = code(outcome);
+        response.partition(id).acknowledge_error_code = code(outcome);
     }
     let image = broker.metadata.image();
     let config = broker.shares.config(&broker, &image, &asker.group_id);
@@ -167,11 +166,11 @@ async fn collect(
                     }
                     bytes += records.len();
                     records_left -= acquired.iter().map(|run| run.last_offset - run.first_offset + 1).sum::<i64>();
-                    response.add(broker, *id, records, acquired);
+                    response.add(*id, records, acquired);
                 }
                 Err(error) => {
                     failed = true;
-                    response.partition(broker, *id).error_code = error.code();
+                    response.partition(*id).error_code = error.code();
                 }
             }
         }
@@ -197,7 +196,6 @@ pub(crate) async fn acknowledge_only(
 ) -> ShareAcknowledgeResponse {
     let refused = |error: ErrorCode| ShareAcknowledgeResponse {
         error_code: error.code(),
-        error_message: Some(KString::from_static(error.message())),
         ..ShareAcknowledgeResponse::default()
     };
     let asker = match Asker::of(request.group_id.as_ref(), request.member_id.as_ref()) {
@@ -303,21 +301,18 @@ struct Response {
 }
 
 impl Response {
-    fn partition(&mut self, broker: &Broker, id: TopicPartitionId) -> &mut PartitionData {
-        let node_id = broker.config.node_id;
+    fn partition(&mut self, id: TopicPartitionId) -> &mut PartitionData {
+        // The leader is told of where it is another one.
         self.partitions.entry(id).or_insert_with(|| PartitionData {
             partition_index: id.1,
-            current_leader: LeaderIdAndEpoch {
-                leader_id: node_id,
-                leader_epoch: find(broker, id).map_or(-1, |partition| partition.leader_epoch()),
-            },
+            current_leader: LeaderIdAndEpoch::default(),
             records: Records::empty(),
             ..PartitionData::default()
         })
     }
 
-    fn add(&mut self, broker: &Broker, id: TopicPartitionId, records: Records, acquired: Vec<millstream_core::share::Acquired>) {
-        let partition = self.partition(broker, id);
+    fn add(&mut self, id: TopicPartitionId, records: Records, acquired: Vec<millstream_core::share::Acquired>) {
+        let partition = self.partition(id);
         partition.records = records;
         let acquired = acquired.into_iter().map(|run| AcquiredRecords {
             first_offset: run.first_offset,

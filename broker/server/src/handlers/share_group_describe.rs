@@ -39,7 +39,10 @@ async fn describe(broker: Arc<Broker>, group_id: KString, authorized_operations:
         ..DescribedGroup::default()
     };
     if group_id.is_empty() {
-        return refused(ErrorCode::InvalidGroupId, ErrorCode::InvalidGroupId.message().to_owned());
+        return DescribedGroup {
+            error_message: None,
+            ..refused(ErrorCode::InvalidGroupId, String::new())
+        };
     }
     let described = broker
         .groups

@@ -99,7 +99,9 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broke
         client: Arc::new(Client {
             broker,
             address: peer.ip(),
+            port: peer.port(),
             mute: Arc::default(),
+            software: Arc::default(),
         }),
         limits,
         buffer: FrameBuffer::default(),

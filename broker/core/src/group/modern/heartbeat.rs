@@ -16,7 +16,7 @@ use super::{
     regexes,
 };
 use crate::{
-    group::{Decision, GroupConfig, GroupCoordinator, GroupRecord, GroupState, timers::TimerKey},
+    group::{Decision, GroupConfig, GroupCoordinator, GroupRecord, GroupState, LeavingMember, timers::TimerKey},
     metadata::{ClusterImage, names::TOPIC_NAME_BYTES_MAX},
     records::RECORD_STRING_BYTES_MAX,
 };
@@ -356,6 +356,41 @@ impl GroupCoordinator {
                 Err(ModernRefusal::new(ErrorCode::UnknownMemberId, message))
             }
         }
+    }
+
+    /// LeaveGroup, by which administrators remove members of consumer groups.
+    pub(in crate::group) fn leave_by_request(
+        &mut self,
+        group_id: &str,
+        members: Vec<LeavingMember>,
+        records: &mut Vec<GroupRecord>,
+    ) -> Vec<(LeavingMember, ErrorCode)> {
+        let mut outcomes = Vec::with_capacity(members.len());
+        let mut gone = BTreeSet::new();
+        for leaving in members {
+            let group = self.hard.modern(group_id).filter(|group| group.kind == ModernKind::Consumer);
+            let by_instance = leaving
+                .group_instance_id
+                .as_deref()
+                .map(|id| group.and_then(|group| group.static_member(id)));
+            let found = match by_instance {
+                Some(None) => Err(ErrorCode::UnknownMemberId),
+                Some(Some((id, _))) if !leaving.member_id.is_empty() && *id != leaving.member_id => Err(ErrorCode::FencedInstanceId),
+                Some(Some((id, _))) => Ok(id.clone()),
+                None if group.is_some_and(|group| group.members.contains_key(&leaving.member_id)) => Ok(leaving.member_id.clone()),
+                None => Err(ErrorCode::UnknownMemberId),
+            };
+            let outcome = match found {
+                Ok(id) if gone.insert(id.clone()) => {
+                    self.remove_modern_member(ModernKind::Consumer, group_id, &id, records);
+                    ErrorCode::None
+                }
+                Ok(_) => ErrorCode::UnknownMemberId,
+                Err(error) => error,
+            };
+            outcomes.push((leaving, outcome));
+        }
+        outcomes
     }
 
     /// Takes a member out: it left, or its session or its time to give up partitions ended.

@@ -67,8 +67,9 @@ pub fn alter_incrementally(
             return Err(format!("Error due to duplicate config keys: {}", shown(name)));
         }
         let Some(definition) = scope.definition(name) else {
-            // What is not known any more can still be taken away.
-            if change.op == AlterOp::Delete && next.remove(name).is_some() {
+            // Also one that is not known any more can be taken away.
+            if change.op == AlterOp::Delete {
+                next.remove(name);
                 continue;
             }
             return Err(scope.check(name, "").err().unwrap_or_default());

@@ -256,7 +256,7 @@ pub const CONFIGS: &[ConfigDef] = &[
     define(
         Short,
         "share.coordinator.state.topic.min.isr",
-        "1",
+        "2",
         "In-sync replicas that the share state topic needs.",
     )
     .at_least(1)
@@ -272,7 +272,7 @@ pub const CONFIGS: &[ConfigDef] = &[
     define(
         Short,
         "share.coordinator.state.topic.replication.factor",
-        "1",
+        "3",
         "Replicas of the share state topic.",
     )
     .at_least(1)

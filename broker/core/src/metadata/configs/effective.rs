@@ -134,7 +134,9 @@ pub fn describe_named(scope: Scope, overrides: &Overrides, layers: &BrokerLayers
             source: ConfigSource::Default,
         };
         entry.synonyms.retain(|synonym| is_own(synonym.source));
-        entry.synonyms.push(default);
+        if entry.synonyms.is_empty() && scope == Scope::Group {
+            entry.synonyms.push(default);
+        }
         entry
     };
     scope
@@ -231,14 +233,26 @@ pub(super) fn settings<'a>(
 }
 
 fn entry(scope: Scope, definition: &'static ConfigDef, overrides: &Overrides, layers: &BrokerLayers<'_>) -> ConfigEntry {
-    let set = settings(scope, definition, overrides, layers);
+    let mut set = settings(scope, definition, overrides, layers);
+    if scope == Scope::Broker {
+        // What stands in for it is an entry of its own.
+        set.retain(|one| one.name == definition.name);
+    }
     let shown = |value: String| (!definition.sensitive).then_some(value);
+    // Kafka tells of a topic's defaults where the first synonym, which has the same unit, has one.
+    let first_default = definition
+        .synonyms
+        .first()
+        .and_then(|first| Scope::Broker.definition(first.name))
+        .and_then(|broker| broker.default);
+    let tells_default = scope != Scope::Topic || first_default.is_some();
     ConfigEntry {
         name: definition.name,
         value: set.first().and_then(|first| shown(first.unit.convert(first.value))),
         source: set.first().map_or(ConfigSource::Default, |first| first.source),
         synonyms: set
             .iter()
+            .filter(|one| tells_default || one.source != ConfigSource::Default)
             .map(|one| ConfigSynonym {
                 name: one.name,
                 value: shown(one.value.to_owned()),

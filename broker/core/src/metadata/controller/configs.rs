@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Context, Decision, Draft, Outcome, Refusal};
 use crate::metadata::{
     configs::{
-        ClientMatch, ConfigChange, Overrides, Scope, ShareOffsetReset, TopicConfig, alter_incrementally, check_topic_rules,
+        AlterOp, ClientMatch, ConfigChange, Overrides, Scope, ShareOffsetReset, TopicConfig, alter_incrementally, check_topic_rules,
         effective_value,
         groups::{
             CONSUMER_HEARTBEAT_INTERVAL_MS, CONSUMER_SESSION_TIMEOUT_MS, METRICS_MATCH, SHARE_AUTO_OFFSET_RESET,
@@ -18,6 +18,7 @@ use crate::metadata::{
         topic::{REMOTE_LOG_DELETE_ON_DISABLE, REMOTE_STORAGE_ENABLE},
     },
     image::ClusterImage,
+    names,
     records::{ConfigTarget, ConfigsReplaced, MetadataRecord},
 };
 
@@ -87,6 +88,10 @@ fn alter_topic(context: &Context<'_>, draft: &mut Draft, name: &str, alteration:
         let configs = altered(context, Scope::View, &current, alteration)?;
         return push(draft, ConfigTarget::Topic { id }, current, configs);
     }
+    if name.is_empty() {
+        return Err(Refusal::new(ErrorCode::InvalidRequest, "Default topic resources are not allowed."));
+    }
+    names::check_topic(name).map_err(|message| Refusal::new(ErrorCode::InvalidTopicException, message.to_string()))?;
     let topic = draft.image.topic(name);
     let topic = topic.ok_or_else(|| Refusal::new(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist.")))?;
     if topic.internal && !context.cluster_admin {
@@ -141,13 +146,15 @@ fn alter_broker(context: &Context<'_>, draft: &mut Draft, id: Option<i32>, alter
         Some(id) => draft.image.broker_configs.get(&id).unwrap_or(&none).clone(),
         None => draft.image.broker_default_configs.clone(),
     };
-    let configs = altered(context, Scope::Broker, &current, alteration)?;
+    let configs = altered(context, Scope::Broker, &current, alteration).map_err(as_request)?;
     let mut after = draft.image.clone();
     match id {
         Some(id) => drop(after.broker_configs.insert(id, configs.clone())),
         None => after.broker_default_configs.clone_from(&configs),
     }
-    check_topics(&after, id, context.fixed_configs).map_err(invalid)?;
+    check_topics(&after, id, context.fixed_configs)
+        .map_err(invalid)
+        .map_err(as_request)?;
     let target = id.map_or(ConfigTarget::AllBrokers, |id| ConfigTarget::Broker { id });
     push(draft, target, current, configs)
 }
@@ -225,7 +232,7 @@ fn alter_client_metrics(context: &Context<'_>, draft: &mut Draft, name: &str, al
         return Err(Refusal::new(ErrorCode::InvalidRequest, message));
     }
     let current = draft.image.client_metrics.get(name).cloned().unwrap_or_default();
-    let configs = altered(context, Scope::ClientMetrics, &current, alteration)?;
+    let configs = altered(context, Scope::ClientMetrics, &current, alteration).map_err(as_request)?;
     if let Some(patterns) = configs.get(METRICS_MATCH) {
         ClientMatch::parse(patterns).map_err(invalid)?;
     }
@@ -245,8 +252,47 @@ fn check_topics(image: &ClusterImage, broker: Option<i32>, fixed: &Overrides) ->
 
 fn altered(context: &Context<'_>, scope: Scope, current: &Overrides, alteration: &Alteration) -> Outcome<Overrides> {
     match alteration {
-        Alteration::Changes(changes) => alter_incrementally(scope, current, changes, &context.layers()).map_err(invalid),
-        Alteration::Replace(values) => replace(scope, values).map_err(invalid),
+        Alteration::Changes(changes) => {
+            check_request(
+                changes
+                    .iter()
+                    .map(|change| (change.name.as_str(), change.value.is_none() && change.op != AlterOp::Delete)),
+            )?;
+            alter_incrementally(scope, current, changes, &context.layers()).map_err(invalid)
+        }
+        Alteration::Replace(values) => {
+            check_request(values.iter().map(|(name, value)| (name.as_str(), value.is_none())))?;
+            replace(scope, values).map_err(invalid)
+        }
+    }
+}
+
+/// What is wrong with a request whatever its configurations mean: a value that is null, a name twice.
+fn check_request<'a>(changes: impl Iterator<Item = (&'a str, bool)>) -> Outcome<()> {
+    let mut seen = BTreeSet::new();
+    for (name, is_null) in changes {
+        let shown: String = name.escape_default().take(128).collect();
+        if is_null {
+            return Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                format!("Null value not supported for : {shown}"),
+            ));
+        }
+        if !seen.insert(name) {
+            return Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                format!("Error due to duplicate config keys: {shown}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Kafka tells a wrong value of a broker or a subscription as INVALID_REQUEST, one of a topic or group as INVALID_CONFIG.
+fn as_request(refusal: Refusal) -> Refusal {
+    Refusal {
+        code: ErrorCode::InvalidRequest,
+        ..refusal
     }
 }
 

@@ -50,13 +50,21 @@ fn alter_entity(draft: &mut Draft, item: &AlterQuotas) -> Outcome<()> {
     }
     let current = draft.image.client_quotas.get(entity).cloned().unwrap_or_default();
     let mut values = current.clone();
+    let mut seen = BTreeSet::new();
     for (key, value) in &item.changes {
+        if !seen.insert(key) {
+            return Err(invalid(format!("Duplicate quota {}", key.escape_default())));
+        }
         if !entity.keys().contains(&key.as_str()) {
             return Err(invalid(format!("Invalid configuration key {}", key.escape_default())));
         }
         match value {
             Some(value) if !value.is_finite() || *value <= 0.0 => {
                 return Err(invalid(format!("Quota {key} must be greater than 0")));
+            }
+            // Bytes come whole.
+            Some(value) if key.ends_with("_byte_rate") && value.fract() != 0.0 => {
+                return Err(invalid(format!("Quota {key} must be a whole number")));
             }
             Some(value) => drop(values.insert(key.clone(), value.to_string())),
             None => drop(values.remove(key)),
