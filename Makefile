@@ -6,7 +6,7 @@ SETUP := tests/setup/setup.sh
 GUESTS := redact json-filter validate
 WASM_DIR := target/wasm32-unknown-unknown/guest
 
-.PHONY: help demo test lint bench plugins
+.PHONY: help demo test lint bench plugins clients clients-table
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +16,15 @@ demo: target/setup/toolchain target/setup/packages target/setup/python $(if $(IN
 	cargo build --release -p millstream
 	@INPUT="$(INPUT)" KEEP="$(KEEP)" target/venv/bin/python tests/demo/demo.py
 
-test: target/setup/toolchain target/setup/packages target/setup/python plugins ## every test, with real clients
+test: target/setup/toolchain target/setup/packages target/setup/python clients plugins ## every test, with real clients
 	@tests/setup/test.sh
+
+clients: target/setup/packages ## Apache Kafka's jars and tools, and the JavaScript clients, for the tests
+	@tests/setup/kafka.sh
+	@tests/setup/js.sh
+
+clients-table: ## README's table of clients and features, from the last test run
+	@target/venv/bin/python tests/setup/clients_table.py target/test-report/clients.jsonl README.md
 
 lint: target/setup/toolchain ## format, clippy, shell scripts, licences
 	cargo fmt --all --check

@@ -37,6 +37,11 @@ pub fn plugin(name: &str) -> PathBuf {
     from_environment("MILLSTREAM_PLUGINS", target().join("plugins")).join(format!("{name}.wasm"))
 }
 
+/// What a script of `tests/setup` leaves below the target directory.
+pub fn set_up(name: &str) -> PathBuf {
+    from_environment("MILLSTREAM_SETUP", target()).join(name)
+}
+
 /// Where tests leave what the summary of the run tells.
 pub fn test_report() -> PathBuf {
     from_environment("MILLSTREAM_TEST_REPORT", target().join("test-report"))

@@ -3,3 +3,4 @@
 mod confluent;
 mod kafka_python;
 mod kcat;
+mod matrix;
