@@ -24,19 +24,21 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use millstream_protocol::record::{BatchHeader, Marker, RecordIter, rebuild};
+use millstream_protocol::record::{BatchHeader, Marker, RecordIter, rebuild, verify_crc};
 use sha2::{Digest, Sha256};
 
 use crate::{
     Log, LogError,
     disk::{Disk, FileMode, read_file, replace_file},
-    index::Entries,
+    index::{Entries, Summary},
     segment::{Segment, empty_summary, file_name, offset_of_name},
     transactions::AbortedTransaction,
 };
 
 const MAGIC: [u8; 8] = *b"MSCLN\0\0\x01";
 const FILE_NAME: &str = "cleaner";
+/// Bytes between two entries of the index of a segment that a restart puts in place.
+const INDEX_INTERVAL_BYTES: u32 = 4096;
 /// Memory that one key takes, about: a hash of 16 bytes, an offset, the tree around them.
 pub const KEY_BYTES: usize = 48;
 /// Most bytes that one batch may decompress to.
@@ -54,8 +56,8 @@ pub struct CompactOptions<'a> {
     pub delete_retention_ms: i64,
     /// Keys that fit into memory.
     pub keys_max: usize,
-    /// Called after bytes were read or written, to keep to `log.cleaner.io.max.bytes.per.second`.
-    pub pace: &'a dyn Fn(u64),
+    /// Called after bytes were read or written, to keep to `log.cleaner.io.max.bytes.per.second`; the pass is given up where it is false.
+    pub pace: &'a dyn Fn(u64) -> bool,
 }
 
 /// How much there is to compact.
@@ -65,7 +67,7 @@ pub struct Dirtiness {
     pub dirty_bytes: u64,
     /// Bytes of those that one has.
     pub clean_bytes: u64,
-    /// Largest timestamp of the first dirty segment, -1 if there is none.
+    /// Smallest timestamp of the first dirty segment, -1 if there is none.
     pub first_dirty_ms: i64,
 }
 
@@ -167,7 +169,7 @@ impl Log {
                 dirtiness.clean_bytes += segment.len();
             } else {
                 if dirtiness.dirty_bytes == 0 {
-                    dirtiness.first_dirty_ms = segment.summary().max_timestamp;
+                    dirtiness.first_dirty_ms = segment.summary().min_timestamp;
                 }
                 dirtiness.dirty_bytes += segment.len();
             }
@@ -206,7 +208,9 @@ impl Log {
             end_offset,
             with_records: BTreeSet::new(),
         };
-        pass.read_keys(&segments, first_dirty)?;
+        if !pass.read_keys(&segments, first_dirty)? {
+            return Ok(None);
+        }
         let end_offset = pass.end_offset;
         let mut compacted = Compacted {
             end_offset,
@@ -214,9 +218,22 @@ impl Log {
             bytes_after: 0,
         };
         let rewritten: Vec<_> = segments.into_iter().filter(|segment| segment.base_offset < end_offset).collect();
+        // Sealed segments are on disk. Recovery must know it before it meets holes in them.
+        self.store_checkpoint(self.durable_end_offset())?;
         for group in groups(&rewritten, self.config().segment_bytes) {
             compacted.bytes_before += group.iter().map(|segment| segment.len()).sum::<u64>();
-            compacted.bytes_after += pass.rewrite(group)?;
+            match pass.rewrite(group) {
+                Ok(Some(bytes)) => compacted.bytes_after += bytes,
+                // What was not looked at must not count as compacted.
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    let path = self.dir.join(file_name(group[0].base_offset, "cleaned"));
+                    return match self.disk.remove_file(&path) {
+                        Err(second) if second.kind() != std::io::ErrorKind::NotFound => Err(LogError::io("delete", path)(second)),
+                        _ => Err(error),
+                    };
+                }
+            }
         }
         state.add(end_offset, options.now_ms, options.delete_retention_ms);
         state.store(&*self.disk, &self.dir)?;
@@ -286,7 +303,8 @@ impl Pass<'_> {
         header.is_transactional() && self.aborted.iter().any(covers)
     }
 
-    fn read_keys(&mut self, segments: &[Arc<Segment>], first_dirty: i64) -> Result<(), LogError> {
+    /// Whether it was not told to stop.
+    fn read_keys(&mut self, segments: &[Arc<Segment>], first_dirty: i64) -> Result<bool, LogError> {
         for segment in segments.iter().filter(|segment| segment.next_offset() > first_dirty) {
             for item in segment.headers_from(segment.position_before_offset(first_dirty)?) {
                 let (position, header) = item?;
@@ -294,7 +312,9 @@ impl Pass<'_> {
                     continue;
                 }
                 let batch = segment.bytes(position, header.size())?;
-                (self.options.pace)(batch.len() as u64);
+                if !(self.options.pace)(batch.len() as u64) {
+                    return Ok(false);
+                }
                 let section = section(&header, &batch).map_err(|reason| Self::corrupt(segment, position, reason))?;
                 for record in RecordIter::new(&section, header.record_count) {
                     let record = record.map_err(|error| Self::corrupt(segment, position, error))?;
@@ -305,11 +325,11 @@ impl Pass<'_> {
                 }
                 if self.last_offsets.len() >= self.options.keys_max {
                     self.end_offset = header.next_offset();
-                    return Ok(());
+                    return Ok(true);
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn is_kept(&self, offset: i64, key: Option<&[u8]>, is_tombstone: bool) -> bool {
@@ -334,6 +354,9 @@ impl Pass<'_> {
         if self.is_aborted(header) && header.base_offset < self.end_offset {
             return Ok(Left::Nothing);
         }
+        if header.record_count == 0 && header.base_offset < self.horizon {
+            return Ok(Left::Nothing);
+        }
         let section = section(header, batch).map_err(|reason| Self::corrupt(segment, position, reason))?;
         let mut kept = BytesMut::new();
         let mut count = 0;
@@ -345,7 +368,7 @@ impl Pass<'_> {
                 count += 1;
             }
         }
-        if count > 0 && header.is_transactional() {
+        if (count > 0 || header.record_count == 0) && header.is_transactional() {
             self.with_records.insert(header.producer_id);
         }
         if count == header.record_count {
@@ -359,10 +382,10 @@ impl Pass<'_> {
         Ok(Left::Some(batch))
     }
 
-    /// Rewrites neighbours into one segment and puts it in their place; its size.
-    fn rewrite(&mut self, group: &[Arc<Segment>]) -> Result<u64, LogError> {
+    /// Rewrites neighbours into one segment and puts it in their place; its size, or `None` if retention or a stop came first.
+    fn rewrite(&mut self, group: &[Arc<Segment>]) -> Result<Option<u64>, LogError> {
         let (Some(first), Some(last)) = (group.first(), group.last()) else {
-            return Ok(0);
+            return Ok(Some(0));
         };
         let disk = &*self.log.disk;
         let path = self.log.dir.join(file_name(first.base_offset, "cleaned"));
@@ -386,7 +409,10 @@ impl Pass<'_> {
                         (header, batch)
                     }
                 };
-                (self.options.pace)(2 * batch.len() as u64);
+                if !(self.options.pace)(2 * batch.len() as u64) {
+                    disk.remove_file(&cleaned.path).map_err(LogError::io("delete", &cleaned.path))?;
+                    return Ok(None);
+                }
                 let (head, body) = batch.split_at(BatchHeader::SIZE);
                 cleaned
                     .append(&header, head, body, self.options.now_ms, index_interval_bytes)
@@ -395,31 +421,37 @@ impl Pass<'_> {
         }
         if !changed {
             disk.remove_file(&cleaned.path).map_err(LogError::io("delete", &cleaned.path))?;
-            return Ok(first.len());
+            return Ok(Some(first.len()));
         }
         cleaned.extend_to(last.next_offset());
         cleaned.file.sync_data().map_err(LogError::io("sync segment", &cleaned.path))?;
         self.swap(group, cleaned)
     }
 
-    fn swap(&self, group: &[Arc<Segment>], cleaned: Segment) -> Result<u64, LogError> {
+    fn swap(&self, group: &[Arc<Segment>], cleaned: Segment) -> Result<Option<u64>, LogError> {
         let (log, disk) = (self.log, &*self.log.disk);
         // A deletion of the log waits, and so does retention.
-        let _syncing = log.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let _trimming = log.trimming.lock().unwrap_or_else(PoisonError::into_inner);
         log.check()?;
         let current = log.segments();
         let is_there = |segment: &Arc<Segment>| current.iter().any(|other| Arc::ptr_eq(segment, other));
-        let len = cleaned.len();
         if !group.iter().all(is_there) {
             // Retention was faster.
             disk.remove_file(&cleaned.path).map_err(LogError::io("delete", &cleaned.path))?;
-            return Ok(len);
+            return Ok(None);
         }
+        let len = cleaned.len();
         let swap = log
             .dir
             .join(format!("{:020}-{:020}.swap", cleaned.base_offset, cleaned.next_offset()));
         disk.rename(&cleaned.path, &swap).map_err(LogError::io("rename segment", &swap))?;
+        // From here on a restart would complete the swap, so nothing else may happen to these segments before it is complete.
+        self.complete(group, &swap, cleaned).inspect_err(|error| log.health.fail(error))?;
+        Ok(Some(len))
+    }
+
+    fn complete(&self, group: &[Arc<Segment>], swap: &Path, cleaned: Segment) -> Result<(), LogError> {
+        let (log, disk) = (self.log, &*self.log.disk);
         disk.sync_dir(&log.dir).map_err(LogError::io("sync directory", &log.dir))?;
         for segment in group {
             remove_segment_files(disk, &log.dir, segment.base_offset)?;
@@ -429,15 +461,17 @@ impl Pass<'_> {
         // Before the segment has its name: without the index nobody would know where it ends, if its last batches are gone.
         cleaned.seal(disk)?;
         disk.sync_dir(&log.dir).map_err(LogError::io("sync directory", &log.dir))?;
-        disk.rename(&swap, &cleaned.path)
+        disk.rename(swap, &cleaned.path)
             .map_err(LogError::io("rename segment", &cleaned.path))?;
         disk.sync_dir(&log.dir).map_err(LogError::io("sync directory", &log.dir))?;
         log.replace_segments(group, &cleaned);
-        Ok(len)
+        Ok(())
     }
 }
 
+/// The records of a batch. Damaged ones must neither replace good ones nor get a new checksum.
 fn section(header: &BatchHeader, batch: &Bytes) -> Result<Bytes, String> {
+    verify_crc(batch).map_err(|error| error.to_string())?;
     let codec = header.compression().map_err(|error| error.to_string())?;
     codec
         .decompress(&batch.slice(BatchHeader::SIZE..), SECTION_BYTES_MAX)
@@ -474,6 +508,9 @@ pub(crate) fn finish_swaps(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<i64, 
                 remove_segment_files(disk, dir, base_offset)?;
             }
             let path = dir.join(file_name(base, "log"));
+            // As in a pass: a segment has an index that knows where it ends before it has its name.
+            index_swapped(disk, &dir.join(name), &path, base, next)?;
+            disk.sync_dir(dir).map_err(LogError::io("sync directory", dir))?;
             disk.rename(&dir.join(name), &path).map_err(LogError::io("rename segment", &path))?;
             swapped.insert(base, next);
         }
@@ -482,6 +519,23 @@ pub(crate) fn finish_swaps(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<i64, 
         disk.sync_dir(dir).map_err(LogError::io("sync directory", dir))?;
     }
     Ok(swapped)
+}
+
+fn index_swapped(disk: &dyn Disk, swap: &Path, path: &Path, base: i64, next: i64) -> Result<(), LogError> {
+    let file = disk.open(swap, FileMode::Write).map_err(LogError::io("open segment", swap))?;
+    let log_len = file.len().map_err(LogError::io("open segment", swap))?;
+    let summary = Summary {
+        log_len,
+        ..empty_summary(base)
+    };
+    let written = Segment::with_summary(summary, swap.to_path_buf(), Arc::clone(&file), Entries::Memory(Vec::new()), false);
+    let segment = Segment::with_summary(empty_summary(base), path.to_path_buf(), file, Entries::Memory(Vec::new()), false);
+    for item in written.headers_from(0) {
+        let (position, header) = item?;
+        segment.observe(&header, position, INDEX_INTERVAL_BYTES, -1);
+    }
+    segment.extend_to(next);
+    segment.write_index(disk)
 }
 
 fn swap_range(name: &str) -> Option<(i64, i64)> {

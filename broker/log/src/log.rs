@@ -222,6 +222,7 @@ impl Log {
     pub(crate) fn mark_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
         drop(self.syncing.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.trimming.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Whether the log may be used.
@@ -429,7 +430,9 @@ impl Log {
             let expired = config.retention_ms >= 0 && max_timestamp >= 0 && max_timestamp < now_ms - config.retention_ms;
             let after = total.saturating_sub(segment.len());
             let surplus = u64::try_from(config.retention_bytes).is_ok_and(|limit| after >= limit && total > limit);
-            if !expired && !surplus || segment.len() == 0 {
+            // Compaction can take all records of a segment; what follows it may still be too old.
+            let is_empty = segment.is_sealed() && segment.len() == 0;
+            if !is_empty && (!expired && !surplus || segment.len() == 0) {
                 break;
             }
             if !segment.is_sealed() {

@@ -221,7 +221,7 @@ mod tests {
     fn produce_is_advertised_from_zero_and_unstable_versions_are_not() {
         assert_eq!(advertised_versions(ApiKey::Produce), 0..=13);
         assert_eq!(advertised_versions(ApiKey::Fetch), 4..=18);
-        assert_eq!(advertised_versions(ApiKey::OffsetCommit), 2..=9);
+        assert_eq!(advertised_versions(ApiKey::OffsetCommit), 2..=10);
         assert_eq!(advertised_versions(ApiKey::InitProducerId), 0..=5);
     }
 }

@@ -16,6 +16,8 @@ use crate::{broker::Broker, partition::Partition};
 
 /// Bytes after which the pace is looked at.
 const PACE_BYTES: u64 = 1 << 20;
+/// Longest sleep without a look at whether the broker stops.
+const PAUSE_STEP: Duration = Duration::from_millis(50);
 
 /// Starts the cleaner's thread of work; it ends when the broker stops.
 pub(crate) fn spawn(broker: &Arc<Broker>) {
@@ -59,10 +61,12 @@ fn compact_all(broker: &Arc<Broker>) {
         .collect();
     waiting.sort_by(|(_, a), (_, b)| b.ratio().total_cmp(&a.ratio()));
     for (partition, _) in waiting {
-        if *broker.stopping.borrow() || partition.is_closed() {
+        if *broker.stopping.borrow() {
             return;
         }
-        compact(broker, &partition);
+        if !partition.is_closed() {
+            compact(broker, &partition);
+        }
     }
 }
 
@@ -86,7 +90,10 @@ fn due(broker: &Broker, partition: Arc<Partition>) -> Option<(Arc<Partition>, Di
 
 /// What must be compacted soon cannot wait in the active segment until it is full.
 fn roll_for_lag(partition: &Partition, config: &TopicConfig, now_ms: i64) {
-    if let Err(error) = partition.log().roll_if_older(now_ms, config.max_compaction_lag_ms) {
+    let log = partition.log();
+    let rolled = log.roll_if_older(now_ms, config.max_compaction_lag_ms);
+    // A sync seals what was rolled; without it this round would not see the segment.
+    if let Err(error) = rolled.and_then(|rolled| if rolled { log.sync(now_ms).map(drop) } else { Ok(()) }) {
         tracing::warn!(topic = %partition.topic, partition = partition.id.partition, %error, "roll failed");
     }
 }
@@ -95,15 +102,21 @@ fn compact(broker: &Arc<Broker>, partition: &Arc<Partition>) {
     let config = partition.topic_config();
     let pace = Pace::new(text(broker, CLEANER_IO_BYTES_PER_SECOND).parse().unwrap_or(f64::MAX));
     let memory = usize::try_from(setting(broker, CLEANER_DEDUPE_BUFFER_BYTES)).unwrap_or(usize::MAX);
+    let (topic, number) = (&partition.topic, partition.id.partition);
+    let stable_end = partition.last_stable_offset();
+    // What replaces other records must not be lost to a power failure when they are gone.
+    if let Err(error) = partition.log().sync(broker.clock.wall_ms()) {
+        tracing::warn!(topic, partition = number, %error, "sync failed; nothing is compacted");
+        return;
+    }
     let options = CompactOptions {
         now_ms: broker.clock.wall_ms(),
-        stable_end: partition.last_stable_offset(),
+        stable_end,
         lag_ms_min: config.min_compaction_lag_ms,
         delete_retention_ms: config.delete_retention_ms,
         keys_max: (memory / KEY_BYTES).max(1),
-        pace: &|bytes| pace.spend(bytes),
+        pace: &|bytes| pace.spend(bytes, || *broker.stopping.borrow()),
     };
-    let (topic, number) = (&partition.topic, partition.id.partition);
     match partition.log().compact(&options) {
         Ok(Some(done)) => {
             broker.metrics.compacted(topic, done.bytes_before.saturating_sub(done.bytes_after));
@@ -129,18 +142,22 @@ impl Pace {
         }
     }
 
-    /// Counts bytes, and sleeps when there were too many. On a thread for blocking work only.
-    fn spend(&self, bytes: u64) {
+    /// Counts bytes, and sleeps when there were too many; false when it is time to stop. On a thread for blocking work only.
+    fn spend(&self, bytes: u64, is_stopping: impl Fn() -> bool) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.1 += bytes;
         if state.1 < PACE_BYTES {
-            return;
+            return true;
         }
-        let pause = pause(state.1, self.bytes_per_second, state.0.elapsed());
-        if !pause.is_zero() {
-            tokio::runtime::Handle::current().block_on(tokio::time::sleep(pause));
+        let mut pause = pause(state.1, self.bytes_per_second, state.0.elapsed());
+        while !pause.is_zero() && !is_stopping() {
+            // In steps, so that the broker does not wait for it when it stops.
+            let step = pause.min(PAUSE_STEP);
+            std::thread::sleep(step);
+            pause -= step;
         }
         *state = (Instant::now(), 0);
+        !is_stopping()
     }
 }
 

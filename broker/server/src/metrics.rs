@@ -439,7 +439,7 @@ mod tests {
             last_error: None,
         };
         register_tier(&mut registry, &[status.clone(), status]);
-        let text = Metrics::new().encode_with(&registry);
+        let text = Metrics::new().encode_with(&registry, |_| {});
         let labels = "{plugin=\"p\",version=\"1.0.0\",hook=\"produce\",topic=\"t\"}";
         for line in [
             format!("millstream_plugin_batches_total{labels} 3"),

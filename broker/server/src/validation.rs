@@ -303,7 +303,10 @@ mod tests {
             refused(&with_header(|header| header.attributes |= 1 << 4)),
             ErrorCode::InvalidRecord
         );
-        assert_eq!(refused(&with_header(|header| header.producer_id = 5)), ErrorCode::InvalidRecord);
+        assert_eq!(
+            refused(&with_header(|header| header.producer_id = 5)),
+            ErrorCode::InvalidProducerEpoch
+        );
         assert_eq!(
             refused(&with_header(|header| header.record_count = 1_000_000)),
             ErrorCode::InvalidRecord
@@ -314,7 +317,7 @@ mod tests {
     fn broken_bytes_are_refused() {
         let whole = batch(&[plain()], Compression::None);
         assert_eq!(refused(&whole.slice(..40)), ErrorCode::CorruptMessage);
-        assert_eq!(refused(&whole.slice(..whole.len() - 1)), ErrorCode::CorruptMessage);
+        assert_eq!(refused(&whole.slice(..whole.len() - 1)), ErrorCode::InvalidRecord);
         let mut flipped = whole.to_vec();
         flipped[65] ^= 1;
         assert_eq!(refused(&Bytes::from(flipped)), ErrorCode::CorruptMessage);

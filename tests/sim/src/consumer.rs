@@ -361,10 +361,13 @@ pub fn fetch_committed(stage: &mut Stage, partitions: &[Partition], numbers: &[i
     let request = OffsetFetchRequest {
         group_id: GROUP.to_owned(),
         topics: Some(vec![(TOPIC.to_owned(), numbers.to_vec())]),
+        member_id: String::new(),
+        member_epoch: -1,
         require_stable: true,
     };
     let token = Consumer::request(stage, |groups, _, _| {
-        let fetched = groups.fetch_offsets(&request).into_iter().flat_map(|(_, partitions)| partitions);
+        let topics = groups.fetch_offsets(&request).unwrap_or_default().into_iter();
+        let fetched = topics.flat_map(|(_, partitions)| partitions);
         Decision {
             response: Some(GroupAnswer::Committed(fetched.map(|one| (one.partition, one.offset)).collect())),
             ..Decision::default()

@@ -8,6 +8,8 @@
 //! | Acknowledged | -          | -                                        | -            | -                                                    |
 //! | Archived     | -          | -                                        | -            | -                                                    |
 //!
+//! What was rejected, or delivered as often as is allowed, is *given up* on the way to Archived, until it is in the group's dead-letter topic.
+//!
 //! Everything below the *start offset* is done with; everything from the *end offset* on was never delivered. In between lie at most
 //! `group.share.partition.max.record.locks` records, in runs of equal state.
 //!
@@ -22,5 +24,5 @@ mod records;
 mod partition_tests;
 
 pub use coordinator::ShareCoordinator;
-pub use partition::{AcknowledgeType, Acquired, GivenUp, GivenUpReason, LogBatch, ShareLimits, SharePartition};
+pub use partition::{AcknowledgeType, Acquired, GivenUp, GivenUpReason, LogBatch, LogScan, ShareLimits, SharePartition};
 pub use records::{ShareKey, ShareRecord, ShareState, StateBatch};

@@ -79,6 +79,15 @@ pub struct GivenUp {
     pub reason: GivenUpReason,
 }
 
+/// What a read of the log found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogScan<'a> {
+    /// Where the read began: what lies between there and a batch, or between two batches, is gone.
+    pub first_offset: i64,
+    /// The batches, in order.
+    pub batches: &'a [LogBatch],
+}
+
 /// A record batch of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogBatch {
@@ -93,8 +102,13 @@ pub struct LogBatch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Available,
-    Acquired { member: Arc<str>, deadline_ms: i64 },
+    Acquired {
+        member: Arc<str>,
+        deadline_ms: i64,
+    },
     Acknowledged,
+    /// Given up, but not yet in the dead-letter topic; after a restart nobody knows why any more.
+    GivenUp(Option<GivenUpReason>),
     Archived,
 }
 
@@ -120,7 +134,6 @@ pub struct SharePartition {
     end_offset: i64,
     /// By first offset; they cover `start_offset..end_offset` without gaps.
     runs: BTreeMap<i64, Run>,
-    given_up: Vec<GivenUp>,
     is_dirty: bool,
 }
 
@@ -132,7 +145,6 @@ impl SharePartition {
             start_offset,
             end_offset: start_offset,
             runs: BTreeMap::new(),
-            given_up: Vec::new(),
             is_dirty: true,
         }
     }
@@ -148,19 +160,20 @@ impl SharePartition {
             // What is not told of was available.
             let first_offset = batch.first_offset.max(partition.end_offset);
             partition.extend_to(first_offset);
-            if batch.last_offset < first_offset {
+            let Some(end_offset) = batch.last_offset.checked_add(1).filter(|end| *end > first_offset) else {
                 continue;
-            }
+            };
             let run = Run {
                 last_offset: batch.last_offset,
                 state: match batch.state {
                     2 => State::Acknowledged,
+                    3 => State::GivenUp(None),
                     4 => State::Archived,
                     _ => State::Available,
                 },
                 delivery_count: batch.delivery_count,
             };
-            partition.end_offset = batch.last_offset + 1;
+            partition.end_offset = end_offset;
             partition.runs.insert(first_offset, run);
         }
         partition.advance();
@@ -175,6 +188,7 @@ impl SharePartition {
             state: match run.state {
                 State::Available | State::Acquired { .. } => 0,
                 State::Acknowledged => 2,
+                State::GivenUp(_) => 3,
                 State::Archived => 4,
             },
             delivery_count: run.delivery_count,
@@ -203,9 +217,49 @@ impl SharePartition {
         std::mem::take(&mut self.is_dirty)
     }
 
-    /// Records that were given up since the last call.
-    pub fn take_given_up(&mut self) -> Vec<GivenUp> {
-        std::mem::take(&mut self.given_up)
+    /// What could not be written has to be written later.
+    pub fn set_dirty(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// Whether something has to be written.
+    pub fn is_dirty(&self) -> bool {
+        self.is_dirty
+    }
+
+    /// Records that are given up and not yet [buried](Self::bury).
+    pub fn given_up(&self, limits: &ShareLimits) -> Vec<GivenUp> {
+        let mut given_up = Vec::new();
+        for (first_offset, run) in &self.runs {
+            let State::GivenUp(reason) = run.state else { continue };
+            let guess = if run.delivery_count >= limits.delivery_count_max {
+                GivenUpReason::DeliveryCount
+            } else {
+                GivenUpReason::Rejected
+            };
+            given_up.push(GivenUp {
+                first_offset: *first_offset,
+                last_offset: run.last_offset,
+                delivery_count: run.delivery_count,
+                reason: reason.unwrap_or(guess),
+            });
+        }
+        given_up
+    }
+
+    /// Given-up records are in the dead-letter topic, or there is none: they are done with.
+    pub fn bury(&mut self, given_up: &[GivenUp]) {
+        for gone in given_up {
+            let is_dirty = &mut self.is_dirty;
+            let bury = |_: i64, run: &mut Run| {
+                if let State::GivenUp(_) = run.state {
+                    run.state = State::Archived;
+                    *is_dirty = true;
+                }
+            };
+            change(&mut self.runs, gone.first_offset, gone.last_offset, bury);
+        }
+        self.advance();
     }
 
     /// The first offset that could be delivered now, if the limits allow any.
@@ -217,37 +271,37 @@ impl SharePartition {
         }
     }
 
-    /// Gives a member what is available in `batches`, which follow each other in the log. At least one record if there is one; about
+    /// Gives a member what is available in the batches that `scan` found. At least one record if there is one; about
     /// `records_max`, whole batches, unless `is_strict`.
     pub fn acquire(
         &mut self,
         now_ms: i64,
         member: &Arc<str>,
         limits: &ShareLimits,
-        batches: &[LogBatch],
+        scan: LogScan<'_>,
         records_max: i64,
         is_strict: bool,
     ) -> Vec<Acquired> {
         let deadline_ms = now_ms.saturating_add(limits.lock_duration_ms);
         let mut acquired: Vec<Acquired> = Vec::new();
         let mut left = records_max.max(1);
-        for batch in batches {
+        let mut scanned_to = scan.first_offset;
+        for batch in scan.batches {
             if left <= 0 {
                 break;
             }
+            let after = batch.last_offset.saturating_add(1);
+            // Batches that compaction removed leave a hole before this one.
+            let nothing_before = if batch.is_hidden { after } else { batch.first_offset };
+            self.pass_over(scanned_to, nothing_before, limits);
+            scanned_to = after;
+            if batch.is_hidden {
+                continue;
+            }
             let end = self.start_offset.saturating_add(limits.in_flight_max);
             let last_offset = batch.last_offset.min(end - 1);
-            // Batches that compaction removed leave a hole before this one.
-            self.archive_hole(batch.first_offset.min(end));
             self.extend_to(last_offset + 1);
             let first_offset = batch.first_offset.max(self.start_offset);
-            if first_offset > last_offset {
-                continue;
-            }
-            if batch.is_hidden {
-                self.change_available(first_offset, last_offset, |_| State::Archived);
-                continue;
-            }
             for (first_offset, found_last) in self.available_between(first_offset, last_offset) {
                 let last_offset = if is_strict {
                     found_last.min(first_offset + left - 1)
@@ -284,27 +338,38 @@ impl SharePartition {
     }
 
     fn available_between(&self, first_offset: i64, last_offset: i64) -> Vec<(i64, i64)> {
-        let overlapping = self.runs.range(..=last_offset).filter(|(_, run)| run.last_offset >= first_offset);
+        if first_offset > last_offset {
+            return Vec::new();
+        }
+        let before = self.runs.range(..=first_offset).next_back();
+        let from = before.map_or(first_offset, |(first_offset, _)| *first_offset);
+        let overlapping = self
+            .runs
+            .range(from..=last_offset)
+            .filter(|(_, run)| run.last_offset >= first_offset);
         let available = overlapping.filter(|(_, run)| run.state == State::Available);
         available
             .map(|(first, run)| ((*first).max(first_offset), run.last_offset.min(last_offset)))
             .collect()
     }
 
-    fn change_available(&mut self, first_offset: i64, last_offset: i64, state: impl Fn(i64) -> State) {
-        for (first_offset, last_offset) in self.available_between(first_offset, last_offset) {
+    /// From `first_offset` up to `end_offset` there is nothing for anybody.
+    fn pass_over(&mut self, first_offset: i64, end_offset: i64, limits: &ShareLimits) {
+        let is_next = first_offset <= self.end_offset && end_offset > self.end_offset;
+        if is_next && self.runs.is_empty() {
+            self.start_offset = end_offset;
+            self.end_offset = end_offset;
             self.is_dirty = true;
-            self.change(first_offset, last_offset, |first_offset, run| run.state = state(first_offset));
+            return;
         }
-    }
-
-    /// Offsets from the end up to `first_offset` have no records.
-    fn archive_hole(&mut self, first_offset: i64) {
-        if first_offset > self.end_offset {
-            let hole = self.end_offset;
-            self.extend_to(first_offset);
-            self.change_available(hole, first_offset - 1, |_| State::Archived);
+        if is_next {
+            self.extend_to(end_offset.min(self.start_offset.saturating_add(limits.in_flight_max)));
         }
+        for (first_offset, last_offset) in self.available_between(first_offset, end_offset - 1) {
+            self.is_dirty = true;
+            self.change(first_offset, last_offset, |_, run| run.state = State::Archived);
+        }
+        self.advance_start();
     }
 
     fn extend_to(&mut self, end_offset: i64) {
@@ -374,22 +439,17 @@ impl SharePartition {
             return;
         }
         let limits = *limits;
-        let mut given_up = Vec::new();
-        self.change(first_offset, last_offset, |first_offset, run| match kind {
+        self.change(first_offset, last_offset, |_, run| match kind {
             AcknowledgeType::Accept => run.state = State::Acknowledged,
             AcknowledgeType::Gap => run.state = State::Archived,
-            AcknowledgeType::Reject => {
-                run.state = State::Archived;
-                given_up.push(gone(first_offset, run, GivenUpReason::Rejected));
-            }
-            AcknowledgeType::Release => given_up.extend(release(first_offset, run, &limits)),
+            AcknowledgeType::Reject => run.state = State::GivenUp(Some(GivenUpReason::Rejected)),
+            AcknowledgeType::Release => release(run, &limits),
             AcknowledgeType::Renew => {
                 if let State::Acquired { deadline_ms, .. } = &mut run.state {
                     *deadline_ms = now_ms.saturating_add(limits.lock_duration_ms);
                 }
             }
         });
-        self.given_up.extend(given_up);
         self.is_dirty |= kind != AcknowledgeType::Renew;
     }
 
@@ -406,16 +466,14 @@ impl SharePartition {
     }
 
     fn release_where(&mut self, limits: &ShareLimits, is_meant: impl Fn(&str, i64) -> bool) {
-        let mut given_up = Vec::new();
-        for (first_offset, run) in &mut self.runs {
+        for run in self.runs.values_mut() {
             if let State::Acquired { member, deadline_ms } = &run.state
                 && is_meant(member, *deadline_ms)
             {
-                given_up.extend(release(*first_offset, run, limits));
+                release(run, limits);
                 self.is_dirty = true;
             }
         }
-        self.given_up.extend(given_up);
         self.advance();
     }
 
@@ -423,7 +481,7 @@ impl SharePartition {
     pub fn next_deadline(&self) -> Option<i64> {
         let deadlines = self.runs.values().filter_map(|run| match run.state {
             State::Acquired { deadline_ms, .. } => Some(deadline_ms),
-            State::Available | State::Acknowledged | State::Archived => None,
+            State::Available | State::Acknowledged | State::GivenUp(_) | State::Archived => None,
         });
         deadlines.min()
     }
@@ -446,28 +504,15 @@ impl SharePartition {
         self.advance();
     }
 
-    /// Changes runs, cut so that they lie wholly within the range.
-    fn change(&mut self, first_offset: i64, last_offset: i64, mut change: impl FnMut(i64, &mut Run)) {
-        self.split_at(first_offset);
-        self.split_at(last_offset + 1);
-        for (first_offset, run) in self.runs.range_mut(first_offset..=last_offset) {
-            change(*first_offset, run);
-        }
+    fn change(&mut self, first_offset: i64, last_offset: i64, action: impl FnMut(i64, &mut Run)) {
+        change(&mut self.runs, first_offset, last_offset, action);
     }
 
     fn split_at(&mut self, offset: i64) {
-        let Some((_, run)) = self.runs.range_mut(..offset).next_back() else {
-            return;
-        };
-        if run.last_offset >= offset {
-            let after = run.clone();
-            run.last_offset = offset - 1;
-            self.runs.insert(offset, after);
-        }
+        split_at(&mut self.runs, offset);
     }
 
-    /// Moves the start over what is done with, and joins neighbours of equal state.
-    fn advance(&mut self) {
+    fn advance_start(&mut self) {
         while let Some(entry) = self.runs.first_entry() {
             if !entry.get().state.is_done() {
                 break;
@@ -475,6 +520,11 @@ impl SharePartition {
             self.start_offset = entry.remove().last_offset + 1;
             self.is_dirty = true;
         }
+    }
+
+    /// Moves the start over what is done with, and joins neighbours of equal state.
+    fn advance(&mut self) {
+        self.advance_start();
         let runs = std::mem::take(&mut self.runs);
         for (first_offset, run) in runs {
             match self.runs.last_entry() {
@@ -496,20 +546,30 @@ impl SharePartition {
 }
 
 /// Takes records from their member: available again, or given up.
-fn release(first_offset: i64, run: &mut Run, limits: &ShareLimits) -> Option<GivenUp> {
-    if run.delivery_count < limits.delivery_count_max {
-        run.state = State::Available;
-        return None;
-    }
-    run.state = State::Archived;
-    Some(gone(first_offset, run, GivenUpReason::DeliveryCount))
+fn release(run: &mut Run, limits: &ShareLimits) {
+    run.state = if run.delivery_count < limits.delivery_count_max {
+        State::Available
+    } else {
+        State::GivenUp(Some(GivenUpReason::DeliveryCount))
+    };
 }
 
-fn gone(first_offset: i64, run: &Run, reason: GivenUpReason) -> GivenUp {
-    GivenUp {
-        first_offset,
-        last_offset: run.last_offset,
-        delivery_count: run.delivery_count,
-        reason,
+/// Changes runs, cut so that they lie wholly within the range.
+fn change(runs: &mut BTreeMap<i64, Run>, first_offset: i64, last_offset: i64, mut action: impl FnMut(i64, &mut Run)) {
+    split_at(runs, first_offset);
+    split_at(runs, last_offset + 1);
+    for (first_offset, run) in runs.range_mut(first_offset..=last_offset) {
+        action(*first_offset, run);
+    }
+}
+
+fn split_at(runs: &mut BTreeMap<i64, Run>, offset: i64) {
+    let Some((_, run)) = runs.range_mut(..offset).next_back() else {
+        return;
+    };
+    if run.last_offset >= offset {
+        let after = run.clone();
+        run.last_offset = offset - 1;
+        runs.insert(offset, after);
     }
 }

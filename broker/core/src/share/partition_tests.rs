@@ -21,6 +21,20 @@ fn batch(first_offset: i64, last_offset: i64) -> LogBatch {
     }
 }
 
+fn scan(batches: &[LogBatch]) -> LogScan<'_> {
+    LogScan {
+        first_offset: batches[0].first_offset,
+        batches,
+    }
+}
+
+/// Sends what is given up to a dead-letter topic, as it were.
+fn bury(partition: &mut SharePartition) -> Vec<GivenUp> {
+    let given_up = partition.given_up(&LIMITS);
+    partition.bury(&given_up);
+    given_up
+}
+
 fn member(name: &str) -> Arc<str> {
     name.into()
 }
@@ -37,17 +51,17 @@ fn got(first_offset: i64, last_offset: i64, delivery_count: i16) -> Acquired {
 fn two_members_get_different_records() {
     let mut partition = SharePartition::starting_at(5);
     assert_eq!(partition.next_offset(&LIMITS), Some(5));
-    let a = partition.acquire(0, &member("a"), &LIMITS, &[batch(5, 9)], 500, false);
+    let a = partition.acquire(0, &member("a"), &LIMITS, scan(&[batch(5, 9)]), 500, false);
     assert_eq!(a, [got(5, 9, 1)]);
     assert_eq!(partition.next_offset(&LIMITS), Some(10));
-    let b = partition.acquire(0, &member("b"), &LIMITS, &[batch(5, 9), batch(10, 12)], 500, false);
+    let b = partition.acquire(0, &member("b"), &LIMITS, scan(&[batch(5, 9), batch(10, 12)]), 500, false);
     assert_eq!(b, [got(10, 12, 1)]);
 }
 
 #[test]
 fn accepted_records_move_the_start_and_released_ones_come_again() {
     let mut partition = SharePartition::starting_at(0);
-    partition.acquire(0, &member("a"), &LIMITS, &[batch(0, 9)], 500, false);
+    partition.acquire(0, &member("a"), &LIMITS, scan(&[batch(0, 9)]), 500, false);
     let types = vec![AcknowledgeType::Accept];
     partition
         .acknowledge(1, "a", &LIMITS, &[(0, 3, types.clone()), (5, 9, types)])
@@ -57,13 +71,20 @@ fn accepted_records_move_the_start_and_released_ones_come_again() {
         .acknowledge(1, "a", &LIMITS, &[(4, 4, vec![AcknowledgeType::Release])])
         .unwrap();
     assert_eq!(partition.next_offset(&LIMITS), Some(4));
-    let again = partition.acquire(2, &member("b"), &LIMITS, &[batch(0, 9)], 500, false);
+    let again = partition.acquire(2, &member("b"), &LIMITS, scan(&[batch(0, 9)]), 500, false);
     assert_eq!(again, [got(4, 4, 2)]);
     partition
         .acknowledge(3, "b", &LIMITS, &[(4, 4, vec![AcknowledgeType::Release])])
         .unwrap();
-    assert_eq!(partition.start_offset(), 10, "delivered twice: given up");
-    let given_up = partition.take_given_up();
+    assert_eq!(
+        partition.start_offset(),
+        4,
+        "delivered twice: given up, but in no dead-letter topic yet"
+    );
+    let reloaded = SharePartition::from_state(&partition.to_state(0));
+    assert_eq!(reloaded.given_up(&LIMITS), partition.given_up(&LIMITS));
+    let given_up = bury(&mut partition);
+    assert_eq!((partition.start_offset(), partition.given_up(&LIMITS)), (10, vec![]));
     assert_eq!(
         (given_up.len(), given_up[0].first_offset, given_up[0].reason),
         (1, 4, GivenUpReason::DeliveryCount)
@@ -73,7 +94,7 @@ fn accepted_records_move_the_start_and_released_ones_come_again() {
 #[test]
 fn a_lock_that_ran_out_frees_its_records_unless_it_is_renewed() {
     let mut partition = SharePartition::starting_at(0);
-    partition.acquire(0, &member("a"), &LIMITS, &[batch(0, 1)], 500, false);
+    partition.acquire(0, &member("a"), &LIMITS, scan(&[batch(0, 1)]), 500, false);
     assert_eq!(partition.next_deadline(), Some(30));
     partition
         .acknowledge(20, "a", &LIMITS, &[(1, 1, vec![AcknowledgeType::Renew])])
@@ -87,7 +108,7 @@ fn a_lock_that_ran_out_frees_its_records_unless_it_is_renewed() {
 #[test]
 fn nobody_answers_for_what_it_does_not_hold() {
     let mut partition = SharePartition::starting_at(0);
-    partition.acquire(0, &member("a"), &LIMITS, &[batch(0, 3)], 500, false);
+    partition.acquire(0, &member("a"), &LIMITS, scan(&[batch(0, 3)]), 500, false);
     let accept = || vec![AcknowledgeType::Accept];
     let before = partition.clone();
     for bad in [(0, 0, accept()), (0, 9, accept())] {
@@ -111,9 +132,9 @@ fn nobody_answers_for_what_it_does_not_hold() {
 fn a_strict_limit_is_kept_to_the_record() {
     let mut partition = SharePartition::starting_at(0);
     let batches = [batch(0, 9), batch(10, 19)];
-    assert_eq!(partition.acquire(0, &member("a"), &LIMITS, &batches, 3, true), [got(0, 2, 1)]);
+    assert_eq!(partition.acquire(0, &member("a"), &LIMITS, scan(&batches), 3, true), [got(0, 2, 1)]);
     assert_eq!(
-        partition.acquire(0, &member("a"), &LIMITS, &batches, 8, false),
+        partition.acquire(0, &member("a"), &LIMITS, scan(&batches), 8, false),
         [got(3, 9, 1), got(10, 19, 1)]
     );
 }
@@ -121,7 +142,7 @@ fn a_strict_limit_is_kept_to_the_record() {
 #[test]
 fn no_more_than_the_limit_is_in_flight() {
     let mut partition = SharePartition::starting_at(0);
-    let acquired = partition.acquire(0, &member("a"), &LIMITS, &[batch(0, 149)], 500, false);
+    let acquired = partition.acquire(0, &member("a"), &LIMITS, scan(&[batch(0, 149)]), 500, false);
     assert_eq!(acquired, [got(0, 99, 1)]);
     assert_eq!(partition.next_offset(&LIMITS), None);
 }
@@ -133,7 +154,11 @@ fn holes_and_hidden_batches_are_passed_over() {
         is_hidden: true,
         ..batch(3, 4)
     };
-    let acquired = partition.acquire(0, &member("a"), &LIMITS, &[batch(2, 2), hidden, batch(5, 5)], 500, false);
+    let read = LogScan {
+        first_offset: 0,
+        batches: &[batch(2, 2), hidden, batch(5, 5)],
+    };
+    let acquired = partition.acquire(0, &member("a"), &LIMITS, read, 500, false);
     assert_eq!(acquired, [got(2, 2, 1), got(5, 5, 1)]);
     partition
         .acknowledge(1, "a", &LIMITS, &[(2, 2, vec![AcknowledgeType::Accept])])
@@ -142,16 +167,54 @@ fn holes_and_hidden_batches_are_passed_over() {
 }
 
 #[test]
+fn a_hole_that_compaction_made_later_stops_nobody() {
+    let mut partition = SharePartition::starting_at(0);
+    partition.acquire(0, &member("a"), &LIMITS, scan(&[batch(0, 4), batch(5, 9)]), 500, false);
+    partition.release_all("a", &LIMITS);
+    assert_eq!(partition.next_offset(&LIMITS), Some(0));
+    let read = LogScan {
+        first_offset: 0,
+        batches: &[batch(5, 6), batch(8, 9)],
+    };
+    let acquired = partition.acquire(1, &member("b"), &LIMITS, read, 500, false);
+    assert_eq!(acquired, [got(5, 6, 2), got(8, 9, 2)]);
+    assert_eq!((partition.start_offset(), partition.next_offset(&LIMITS)), (5, Some(10)));
+}
+
+#[test]
+fn a_hole_longer_than_what_may_be_in_flight_is_passed_at_once() {
+    let mut partition = SharePartition::starting_at(0);
+    let hidden = LogBatch {
+        is_hidden: true,
+        ..batch(0, 5_000)
+    };
+    let acquired = partition.acquire(0, &member("a"), &LIMITS, scan(&[hidden, batch(9_000, 9_001)]), 500, false);
+    assert_eq!((acquired, partition.start_offset()), (vec![got(9_000, 9_001, 1)], 9_000));
+}
+
+#[test]
+fn damaged_states_are_read_without_overflow() {
+    let mut state = SharePartition::starting_at(0).to_state(0);
+    state.batches.push(StateBatch {
+        first_offset: 0,
+        last_offset: i64::MAX,
+        state: 2,
+        delivery_count: 1,
+    });
+    assert_eq!(SharePartition::from_state(&state).start_offset(), 0);
+}
+
+#[test]
 fn what_is_written_reads_back_without_locks() {
     let mut partition = SharePartition::starting_at(0);
-    partition.acquire(0, &member("a"), &LIMITS, &[batch(0, 9)], 500, false);
+    partition.acquire(0, &member("a"), &LIMITS, scan(&[batch(0, 9)]), 500, false);
     partition
         .acknowledge(1, "a", &LIMITS, &[(3, 5, vec![AcknowledgeType::Accept])])
         .unwrap();
     let mut again = SharePartition::from_state(&partition.to_state(1));
     partition.release_all("a", &LIMITS);
     assert_eq!(
-        again.acquire(2, &member("b"), &LIMITS, &[batch(0, 9)], 500, false),
+        again.acquire(2, &member("b"), &LIMITS, scan(&[batch(0, 9)]), 500, false),
         [got(0, 2, 2), got(6, 9, 2)]
     );
     again.log_starts_at(7);
@@ -181,7 +244,7 @@ proptest! {
             match step {
                 0 | 1 => {
                     let Some(next) = partition.next_offset(&limits) else { continue };
-                    let acquired = partition.acquire(now_ms, &name, &limits, &[batch(next, next + length - 1)], 500, false);
+                    let acquired = partition.acquire(now_ms, &name, &limits, scan(&[batch(next, next + length - 1)]), 500, false);
                     for run in acquired {
                         for offset in run.first_offset..=run.last_offset {
                             let before = model.insert(offset, Model::Held(run.delivery_count, who, now_ms + limits.lock_duration_ms));
@@ -224,6 +287,7 @@ proptest! {
                     }
                 }
             }
+            bury(&mut partition);
             let first_open = model.iter().find(|(_, state)| **state != Model::Done).map(|(offset, _)| *offset);
             let end = model.keys().next_back().map_or(0, |last| last + 1);
             prop_assert_eq!(partition.start_offset(), first_open.unwrap_or(end));

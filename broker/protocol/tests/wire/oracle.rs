@@ -55,13 +55,23 @@ fn every_message_agrees_with_the_oracle() {
     });
     assert!(agreed > 500 * SEEDS, "only {agreed} comparisons");
     let expected = [
+        "DescribeShareGroupOffsetsRequest v1",
+        "DescribeShareGroupOffsetsResponse v1",
         "InitProducerIdRequest v6",
+        "ListOffsetsRequest v11",
+        "ListOffsetsResponse v11",
         "OffsetCommitRequest v10",
         "OffsetFetchRequest v10",
+        "ShareAcknowledgeRequest v2",
+        "ShareAcknowledgeResponse v2",
+        "ShareFetchRequest v2",
+        "ShareFetchResponse v2",
         "StreamsGroupDescribeRequest v0",
         "StreamsGroupDescribeResponse v0",
         "StreamsGroupHeartbeatRequest v0",
         "StreamsGroupHeartbeatResponse v0",
+        "WriteTxnMarkersRequest v2",
+        "WriteTxnMarkersResponse v2",
     ];
     assert_eq!(unknown, expected, "versions that the oracle does not know");
 }

@@ -88,6 +88,8 @@ async fn fetch(shard: &GroupShard) -> Result<i64, ErrorCode> {
     let request = OffsetFetchRequest {
         group_id: "g".to_owned(),
         topics: Some(vec![("t".to_owned(), vec![0])]),
+        member_id: String::new(),
+        member_epoch: -1,
         require_stable: false,
     };
     let read = move |response| Decision {
@@ -95,7 +97,7 @@ async fn fetch(shard: &GroupShard) -> Result<i64, ErrorCode> {
         replies: Vec::new(),
         response,
     };
-    let fetched = shard.decide(move |groups, _| read(groups.fetch_offsets(&request))).await?;
+    let fetched = shard.decide(move |groups, _| read(groups.fetch_offsets(&request))).await??;
     Ok(fetched[0].1[0].offset)
 }
 

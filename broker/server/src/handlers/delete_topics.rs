@@ -39,6 +39,14 @@ pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: Dele
     let outcomes = decide_each(&broker, asked.len(), move |context| delete(context, wanted)).await;
     for deleted in outcomes.iter().flatten() {
         broker.groups.topic_deleted(&broker, &deleted.name).await;
+        let id = deleted.id;
+        if let Err(error) = broker.shares.forget(&broker, move |key| key.topic_id == id).await {
+            tracing::warn!(
+                topic = deleted.name,
+                ?error,
+                "share groups' offsets in a deleted topic could not be deleted"
+            );
+        }
     }
     DeleteTopicsResponse {
         responses: asked

@@ -167,7 +167,7 @@ mod tests {
         let decision = alter(&context, wanted(), false);
         assert_eq!(
             decision.reply.iter().map(|outcome| verdict(outcome).0).collect::<Vec<_>>(),
-            [42, 3, 0]
+            [40, 3, 0]
         );
         assert_eq!(decision.records.len(), 1);
         assert!(alter(&context, wanted(), true).records.is_empty());

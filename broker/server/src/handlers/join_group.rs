@@ -76,7 +76,7 @@ fn to_wire(version: i16, joined: group::JoinGroupResponse) -> JoinGroupResponse 
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{net::Ipv4Addr, sync::Arc};
 
     use millstream_protocol::{ErrorCode, Message};
 
@@ -89,7 +89,10 @@ mod tests {
             version,
             client_id: KString::from_static("c"),
             client_address,
+            client_port: 1,
             principal: ANONYMOUS,
+            mute: Arc::default(),
+            software: Arc::default(),
         }
     }
 

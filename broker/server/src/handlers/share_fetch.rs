@@ -107,7 +107,7 @@ pub(crate) async fn fetch(broker: Arc<Broker>, _context: RequestContext, request
     let image = broker.metadata.image();
     let config = broker.shares.config(&broker, &image, &asker.group_id);
     if request.share_session_epoch == FINAL_EPOCH {
-        broker.shares.release(&broker, &asker.group_id, &asker.member).await;
+        release(&broker, &asker).await;
     } else if !request.is_renew_ack {
         collect(&broker, &asker, &config, &request, &partitions, &mut response).await;
     }
@@ -133,6 +133,14 @@ async fn collect(
         .unwrap_or(0)
         .min(broker.config.size("fetch.max.bytes"));
     let waiter = Arc::new(Notify::new());
+    for id in partitions {
+        // Where a group begins is settled by its first fetch, also in partitions that this fetch has no room for.
+        if let Ok(partition) = find(broker, *id)
+            && let Err(error) = broker.shares.partition(broker, &asker.key(*id), &partition, config).await
+        {
+            response.partition(*id).error_code = error.code();
+        }
+    }
     loop {
         let mut bytes = 0;
         let mut failed = false;
@@ -226,7 +234,7 @@ pub(crate) async fn acknowledge_only(
         }
     }
     if is_last {
-        broker.shares.release(&broker, &asker.group_id, &asker.member).await;
+        release(&broker, &asker).await;
     }
     let config = broker.shares.config(&broker, &broker.metadata.image(), &asker.group_id);
     let topics = topics
@@ -247,7 +255,19 @@ async fn acknowledge(
 ) -> Result<(), ErrorCode> {
     let answers = answers?;
     find(broker, id)?;
-    broker.shares.acknowledge(broker, &asker.key(id), &asker.member, answers).await
+    let (broker, key, member) = (Arc::clone(broker), asker.key(id), Arc::clone(&asker.member));
+    // Goes on when the client's connection breaks.
+    let task = tokio::spawn(async move { broker.shares.acknowledge(&broker, &key, &member, answers).await });
+    task.await.unwrap_or(Err(ErrorCode::UnknownServerError))
+}
+
+/// Ends a session. Goes on when the client's connection breaks.
+async fn release(broker: &Arc<Broker>, asker: &Asker) {
+    let (broker, group_id, member) = (Arc::clone(broker), asker.group_id.clone(), Arc::clone(&asker.member));
+    let task = tokio::spawn(async move { broker.shares.release(&broker, &group_id, &member).await });
+    if let Err(error) = task.await {
+        tracing::error!(%error, "the end of a share session failed");
+    }
 }
 
 fn code(outcome: Result<(), ErrorCode>) -> i16 {
@@ -270,7 +290,9 @@ fn read_fetch(request: &ShareFetchRequest) -> Result<(Vec<TopicPartitionId>, Par
                 let read = batches
                     .iter()
                     .map(|batch| (batch.first_offset, batch.last_offset, &batch.acknowledge_types[..]));
-                answers.insert(id, parse(read, request.is_renew_ack));
+                if answers.insert(id, parse(read, request.is_renew_ack)).is_some() {
+                    return Err(ErrorCode::InvalidRequest);
+                }
             }
             added.push(id);
         }

@@ -161,16 +161,20 @@ pub(crate) async fn alter(
         let topic_id = known.map_or(Uuid::nil(), |known| known.id);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in topic.partitions {
-            let exists = known.is_some_and(|known| broker.partition(known, wanted.partition_index).is_some());
+            let partition = known.and_then(|known| broker.partition(known, wanted.partition_index));
             let key = ShareKey {
                 group_id: request.group_id.to_string(),
                 topic_id,
                 partition: wanted.partition_index,
             };
-            let outcome = if exists {
-                broker.shares.set_offset(&broker, key, wanted.start_offset).await
-            } else {
-                Err(ErrorCode::UnknownTopicOrPartition)
+            let outcome = match partition {
+                Some(partition) => {
+                    // Beyond the log's ends there is nothing to begin with.
+                    let log = partition.log();
+                    let offset = wanted.start_offset.min(log.log_end_offset()).max(log.log_start_offset());
+                    broker.shares.set_offset(&broker, key, offset).await
+                }
+                None => Err(ErrorCode::UnknownTopicOrPartition),
             };
             partitions.push(AlterShareGroupOffsetsResponsePartition {
                 partition_index: wanted.partition_index,

@@ -25,23 +25,20 @@ const READ_BYTES: usize = 1 << 20;
 /// Time that a read of the source may take.
 const READ_TIME: Duration = Duration::from_secs(30);
 
-/// Copies records to the dead-letter topic and waits until they are durable there.
-pub(super) async fn send(
-    broker: &Arc<Broker>,
-    image: &ClusterImage,
-    key: &ShareKey,
-    topic: &str,
-    given_up: &[GivenUp],
-) -> Result<(), ErrorCode> {
+/// Copies records to the dead-letter topic and waits until they are on disk there. What can never be copied is logged and passed over.
+pub(super) async fn send(broker: &Arc<Broker>, image: &ClusterImage, key: &ShareKey, topic: &str, run: GivenUp) -> Result<(), ErrorCode> {
     let target = image.topic(topic).filter(|target| !target.internal);
-    let Some(target) = target else {
+    let target = target.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if target.id == key.topic_id {
+        // The copies would be delivered, and given up, for ever.
         tracing::error!(
             group_id = key.group_id,
             topic,
-            "the dead-letter topic does not exist; records wait until it does"
+            ?run,
+            "a topic cannot be its own dead-letter topic; records are dropped"
         );
-        return Err(ErrorCode::UnknownTopicOrPartition);
-    };
+        return Ok(());
+    }
     let source = Named::by_id(image, key.topic_id).and_then(|named| broker.partition(named.stored_in(), key.partition));
     // With its topic the record is gone as well.
     let Some(source) = source else { return Ok(()) };
@@ -49,11 +46,8 @@ pub(super) async fn send(
     let partition = broker
         .partition(target, key.partition % count)
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let mut end = 0;
-    for run in given_up {
-        end = copy(broker, key, &source, &partition, *run).await?.max(end);
-    }
-    if partition.wait_for(end).await {
+    let end = copy(broker, key, &source, &partition, run).await?;
+    if partition.wait_durable(end, broker.clock.wall_ms()).await {
         Ok(())
     } else {
         Err(ErrorCode::KafkaStorageError)
@@ -73,14 +67,30 @@ async fn copy(broker: &Arc<Broker>, key: &ShareKey, source: &Arc<Partition>, tar
         };
         let scanned = views::read_topic(broker, source, &wish).await?;
         if scanned.next_offset <= next {
-            // Nothing more is there: compaction took the rest.
-            break;
+            if next >= source.readable_end(Isolation::Uncommitted) {
+                break;
+            }
+            return Err(ErrorCode::RequestTimedOut);
         }
         let bytes = scanned.records.into_bytes().ok_or(ErrorCode::KafkaStorageError)?;
         for item in split_batches(bytes) {
             let (header, batch) = item.map_err(|_| ErrorCode::CorruptMessage)?;
-            if !header.is_control() && header.base_offset <= run.last_offset {
-                end = copy_batch(broker, key, source, target, run, (&header, &batch))?.max(end);
+            if header.is_control() || header.base_offset > run.last_offset {
+                continue;
+            }
+            match copy_batch(broker, key, source, target, run, (&header, &batch)) {
+                Ok(copied) => end = copied.max(end),
+                Err(error @ (ErrorCode::CorruptMessage | ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge)) => {
+                    let (group_id, offset) = (&key.group_id, header.base_offset);
+                    tracing::error!(
+                        group_id,
+                        topic = source.topic,
+                        offset,
+                        ?error,
+                        "a batch cannot be copied to the dead-letter topic"
+                    );
+                }
+                Err(error) => return Err(error),
             }
         }
         next = scanned.next_offset;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::share::{Acquired, LogBatch, ShareKey};
+use millstream_core::share::{Acquired, LogBatch, LogScan, ShareKey};
 use millstream_log::AbortedTransaction;
 use millstream_protocol::{
     ErrorCode,
@@ -51,16 +51,21 @@ pub(crate) async fn deliver(
     loaded.wake_on_release(waiter);
     let now_ms = broker.clock.wall_ms();
     let log_start = partition.log().log_start_offset();
-    let next = loaded.with(|state| {
+    loaded.with(|state| {
         state.log_starts_at(log_start);
         state.expire_locks(now_ms, &config.limits);
-        state.next_offset(&config.limits)
     });
     let end = partition.readable_end(config.isolation);
-    let delivered = match next.filter(|offset| *offset < end) {
-        Some(offset) => from_log(broker, &loaded, partition, config, wish, offset).await?,
-        None => (Records::empty(), Vec::new()),
-    };
+    let mut delivered = (Records::empty(), Vec::new());
+    let mut next = loaded.with(|state| state.next_offset(&config.limits));
+    while let Some(offset) = next.filter(|offset| *offset < end) {
+        delivered = from_log(broker, &loaded, partition, config, wish, offset).await?;
+        next = loaded.with(|state| state.next_offset(&config.limits));
+        // Somebody else was faster, or there was nothing to see: what follows may be for this member.
+        if !delivered.1.is_empty() || next.is_some_and(|next| next <= offset) || *broker.stopping.borrow() {
+            break;
+        }
+    }
     Ok(Delivered {
         records: delivered.0,
         acquired: delivered.1,
@@ -100,7 +105,11 @@ async fn from_log(
         batches.push(batch);
     }
     let now_ms = broker.clock.wall_ms();
-    let acquired = loaded.with(|state| state.acquire(now_ms, wish.member, &config.limits, &headers, wish.max_records, wish.is_strict));
+    let scan = LogScan {
+        first_offset: offset,
+        batches: &headers,
+    };
+    let acquired = loaded.with(|state| state.acquire(now_ms, wish.member, &config.limits, scan, wish.max_records, wish.is_strict));
     let needed = |header: &LogBatch| {
         let overlaps = |run: &Acquired| run.first_offset <= header.last_offset && run.last_offset >= header.first_offset;
         acquired.iter().any(overlaps)

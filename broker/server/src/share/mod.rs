@@ -8,8 +8,8 @@
 //! storage        the durable state of share partitions, one task per partition of `__share_group_state`
 //! ```
 //! A share partition is loaded on first use. Its state is written after every acknowledgement, before the member is told that it worked;
-//! locks are in memory only. What is given up is in the dead-letter topic before it is written that it is given up: it can be there
-//! twice after a crash, never missing.
+//! locks are in memory only. What is given up is written as such, and as done with only when it is in the dead-letter topic: it can be
+//! there twice after a crash, never missing. While the dead-letter topic cannot take it, it is tried again once a second.
 
 mod dead_letters;
 mod delivery;
@@ -33,7 +33,7 @@ use millstream_core::{
         },
         names::SHARE_GROUP_STATE,
     },
-    share::{AcknowledgeType, GivenUp, ShareCoordinator, ShareKey, ShareLimits, SharePartition, ShareState},
+    share::{AcknowledgeType, ShareCoordinator, ShareKey, ShareLimits, SharePartition, ShareState},
 };
 use millstream_protocol::ErrorCode;
 use tokio::sync::Notify;
@@ -71,8 +71,10 @@ pub(crate) struct Loaded {
     state: Mutex<SharePartition>,
     /// Who is woken when records become available again.
     waiters: Mutex<Vec<Weak<Notify>>>,
-    /// Writes of one partition follow each other.
-    writing: tokio::sync::Mutex<()>,
+    /// Writes of one partition follow each other; whether the state was replaced or deleted meanwhile, so that nothing may be written.
+    writing: tokio::sync::Mutex<bool>,
+    /// Held by who sends records to the dead-letter topic.
+    burying: tokio::sync::Mutex<()>,
 }
 
 impl Loaded {
@@ -97,6 +99,8 @@ pub struct ShareService {
     in_flight_max: i64,
     shards: Shards<ShareCoordinator, NoEffects>,
     loaded: Mutex<BTreeMap<ShareKey, Arc<Loaded>>>,
+    /// Loading shares it; who replaces or deletes states from outside has it alone.
+    altering: tokio::sync::RwLock<()>,
     pub(crate) sessions: ShareSessions,
 }
 
@@ -107,6 +111,7 @@ impl ShareService {
             in_flight_max: config.number("group.share.partition.max.record.locks"),
             shards: Shards::new(SHARE_GROUP_STATE, clock),
             loaded: Mutex::default(),
+            altering: tokio::sync::RwLock::default(),
             sessions: ShareSessions::new(config.size("group.share.max.share.sessions")),
         }
     }
@@ -123,7 +128,7 @@ impl ShareService {
             loop {
                 // Cancel safe: both only wait.
                 tokio::select! {
-                    () = tokio::time::sleep(SWEEP_INTERVAL) => sweep(&broker).await,
+                    () = tokio::time::sleep(SWEEP_INTERVAL) => sweep(&broker),
                     () = broker.stopped() => return,
                 }
             }
@@ -164,7 +169,7 @@ impl ShareService {
     }
 
     /// A share partition, loaded or begun anew where the group's configuration says.
-    async fn partition(
+    pub(crate) async fn partition(
         &self,
         broker: &Arc<Broker>,
         key: &ShareKey,
@@ -174,6 +179,7 @@ impl ShareService {
         if let Some(loaded) = self.known(key) {
             return Ok(loaded);
         }
+        let _loading = self.altering.read().await;
         let state = match self.read(broker, key).await? {
             Some(state) => SharePartition::from_state(&state),
             None => SharePartition::starting_at(first_offset(broker, partition, config).await?),
@@ -183,6 +189,7 @@ impl ShareService {
             state: Mutex::new(state),
             waiters: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
+            burying: tokio::sync::Mutex::default(),
         });
         let loaded = {
             let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,15 +227,11 @@ impl ShareService {
             return Err(ErrorCode::InvalidRecordState);
         };
         let now_ms = broker.clock.wall_ms();
-        let given_up = loaded.with(|state| {
+        loaded.with(|state| {
             state.expire_locks(now_ms, &config.limits);
-            let outcome = state.acknowledge(now_ms, member, &config.limits, &answers);
-            outcome.map(|()| state.take_given_up())
-        });
-        let outcome = match given_up {
-            Ok(given_up) => self.settle(broker, &image, &loaded, &config, given_up).await,
-            Err(error) => Err(error),
-        };
+            state.acknowledge(now_ms, member, &config.limits, &answers)
+        })?;
+        let outcome = self.settle(broker, &loaded, &config).await;
         loaded.wake();
         outcome
     }
@@ -238,40 +241,90 @@ impl ShareService {
         let image = broker.metadata.image();
         let config = self.config(broker, &image, group_id);
         for loaded in self.all().into_iter().filter(|loaded| loaded.key.group_id == group_id) {
-            let given_up = loaded.with(|state| {
-                state.release_all(member, &config.limits);
-                state.take_given_up()
-            });
-            if let Err(error) = self.settle(broker, &image, &loaded, &config, given_up).await {
-                tracing::warn!(group_id, ?error, "the end of a share session could not be written");
-            }
+            loaded.with(|state| state.release_all(member, &config.limits));
             loaded.wake();
+            if let Err(error) = self.settle(broker, &loaded, &config).await {
+                tracing::warn!(
+                    group_id,
+                    ?error,
+                    "the end of a share session could not be written; it is tried again"
+                );
+            }
         }
     }
 
-    /// Sends what is given up to the dead-letter topic, then writes the state.
-    async fn settle(
-        &self,
-        broker: &Arc<Broker>,
-        image: &ClusterImage,
-        loaded: &Arc<Loaded>,
-        config: &ShareConfig,
-        given_up: Vec<GivenUp>,
-    ) -> Result<(), ErrorCode> {
-        if let Some(topic) = config.dead_letter_topic.as_ref().filter(|_| !given_up.is_empty()) {
-            dead_letters::send(broker, image, &loaded.key, topic, &given_up).await?;
+    /// Writes what changed; what is given up is on its way to the dead-letter topic, if there is one, when this returns.
+    async fn settle(&self, broker: &Arc<Broker>, loaded: &Arc<Loaded>, config: &ShareConfig) -> Result<(), ErrorCode> {
+        if config.dead_letter_topic.is_none() {
+            loaded.with(|state| state.bury(&state.given_up(&config.limits)));
+        } else if loaded.with(|state| !state.given_up(&config.limits).is_empty()) {
+            let (broker, loaded, config) = (Arc::clone(broker), Arc::clone(loaded), config.clone());
+            tokio::spawn(async move { broker.shares.bury(&broker, &loaded, &config).await });
         }
         self.write(broker, loaded).await
     }
 
+    /// Sends what is given up to the dead-letter topic.
+    async fn bury(&self, broker: &Arc<Broker>, loaded: &Arc<Loaded>, config: &ShareConfig) {
+        let (Some(topic), Ok(_burying)) = (&config.dead_letter_topic, loaded.burying.try_lock()) else {
+            // Who does it now is followed by the next look for what is due.
+            return;
+        };
+        let image = broker.metadata.image();
+        for gone in loaded.with(|state| state.given_up(&config.limits)) {
+            match dead_letters::send(broker, &image, &loaded.key, topic, gone).await {
+                Ok(()) => loaded.with(|state| state.bury(&[gone])),
+                Err(error) => {
+                    let (group_id, offset) = (&loaded.key.group_id, gone.first_offset);
+                    tracing::warn!(
+                        group_id,
+                        topic,
+                        offset,
+                        ?error,
+                        "records wait for the dead-letter topic; it is tried again"
+                    );
+                    break;
+                }
+            }
+        }
+        if let Err(error) = self.write(broker, loaded).await {
+            tracing::warn!(
+                group_id = loaded.key.group_id,
+                ?error,
+                "share state could not be written; it is tried again"
+            );
+        }
+        loaded.wake();
+    }
+
     /// Writes a share partition's state, if it changed.
     async fn write(&self, broker: &Arc<Broker>, loaded: &Arc<Loaded>) -> Result<(), ErrorCode> {
-        let _writing = loaded.writing.lock().await;
+        let is_gone = loaded.writing.lock().await;
+        if *is_gone {
+            return Err(ErrorCode::InvalidRecordState);
+        }
         let now_ms = broker.clock.wall_ms();
         let Some(state) = loaded.with(|state| state.take_dirty().then(|| state.to_state(now_ms))) else {
             return Ok(());
         };
-        self.store(broker, &loaded.key, Some(state)).await
+        let stored = self.store(broker, &loaded.key, Some(state)).await;
+        if stored.is_err() {
+            // Nobody must take it for written.
+            loaded.with(SharePartition::set_dirty);
+        }
+        stored
+    }
+
+    /// Ends the use of states that are replaced or deleted: a write that comes later must not bring them back.
+    async fn retire(&self, is_gone: impl Fn(&ShareKey) -> bool) {
+        let retired: Vec<_> = {
+            let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            let keys: Vec<ShareKey> = all.keys().filter(|key| is_gone(key)).cloned().collect();
+            keys.iter().filter_map(|key| all.remove(key)).collect()
+        };
+        for loaded in retired {
+            *loaded.writing.lock().await = true;
+        }
     }
 
     async fn shard_of(&self, broker: &Arc<Broker>, key: &ShareKey) -> Result<ShareShard, ErrorCode> {
@@ -315,7 +368,8 @@ impl ShareService {
     /// Moves a group without members to another place in a partition.
     pub(crate) async fn set_offset(&self, broker: &Arc<Broker>, key: ShareKey, offset: i64) -> Result<(), ErrorCode> {
         let state = SharePartition::starting_at(offset).to_state(broker.clock.wall_ms());
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let _altering = self.altering.write().await;
+        self.retire(|other| *other == key).await;
         self.store(broker, &key, Some(state)).await
     }
 
@@ -325,10 +379,8 @@ impl ShareService {
         broker: &Arc<Broker>,
         is_gone: impl Fn(&ShareKey) -> bool + Clone + Send + 'static,
     ) -> Result<(), ErrorCode> {
-        self.loaded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|key, _| !is_gone(key));
+        let _altering = self.altering.write().await;
+        self.retire(&is_gone).await;
         for partition in self.shards.partitions(broker) {
             let is_gone = is_gone.clone();
             self.shard(&partition)?
@@ -352,23 +404,30 @@ async fn first_offset(broker: &Arc<Broker>, partition: &Arc<Partition>, config: 
     }
 }
 
-/// Frees what nobody answered for in time, also when nobody fetches.
-async fn sweep(broker: &Arc<Broker>) {
+/// Frees what nobody answered for in time, also when nobody fetches, and tries again what did not work.
+fn sweep(broker: &Arc<Broker>) {
     let image = broker.metadata.image();
     let now_ms = broker.clock.wall_ms();
     for loaded in broker.shares.all() {
-        let is_due = loaded.with(|state| state.next_deadline().is_some_and(|deadline_ms| deadline_ms <= now_ms));
-        if !is_due {
+        let config = broker.shares.config(broker, &image, &loaded.key.group_id);
+        let is_due = loaded.with(|state| {
+            let is_late = state.next_deadline().is_some_and(|deadline_ms| deadline_ms <= now_ms);
+            state.expire_locks(now_ms, &config.limits);
+            is_late || state.is_dirty() || !state.given_up(&config.limits).is_empty()
+        });
+        if !is_due || loaded.writing.try_lock().is_err() {
             continue;
         }
-        let config = broker.shares.config(broker, &image, &loaded.key.group_id);
-        let given_up = loaded.with(|state| {
-            state.expire_locks(now_ms, &config.limits);
-            state.take_given_up()
-        });
         loaded.wake();
-        if let Err(error) = broker.shares.settle(broker, &image, &loaded, &config, given_up).await {
-            tracing::warn!(group_id = loaded.key.group_id, ?error, "share state could not be written");
-        }
+        let broker = Arc::clone(broker);
+        tokio::spawn(async move {
+            if let Err(error) = broker.shares.settle(&broker, &loaded, &config).await {
+                tracing::warn!(
+                    group_id = loaded.key.group_id,
+                    ?error,
+                    "share state could not be written; it is tried again"
+                );
+            }
+        });
     }
 }

@@ -62,11 +62,14 @@ impl ShareSessions {
         match request.epoch {
             INITIAL_EPOCH => {
                 sessions.remove(&key);
+                let mut known = BTreeSet::new();
+                let mut partitions = request.added;
+                partitions.retain(|partition| known.insert(*partition));
                 make_room(&mut sessions, self.max, now_ms)?;
                 let session = Session {
                     next_epoch: 1,
                     used_ms: now_ms,
-                    partitions: request.added,
+                    partitions,
                 };
                 Ok(sessions.entry(key).insert_entry(session).get().partitions.clone())
             }
@@ -77,11 +80,10 @@ impl ShareSessions {
             epoch => {
                 let session = next_request(&mut sessions, &key, epoch, now_ms)?;
                 session.partitions.retain(|partition| !request.forgotten.contains(partition));
-                for partition in request.added {
-                    if !session.partitions.contains(&partition) {
-                        session.partitions.push(partition);
-                    }
-                }
+                let mut known: BTreeSet<TopicPartitionId> = session.partitions.iter().copied().collect();
+                session
+                    .partitions
+                    .extend(request.added.into_iter().filter(|partition| known.insert(*partition)));
                 // Each is first once in a while.
                 if !session.partitions.is_empty() {
                     session.partitions.rotate_left(1);

@@ -360,7 +360,9 @@ final class AdminCluster {
         Expect.failure("the instance id of a client that pushes no metrics", IllegalStateException.class,
             () -> admin.clientInstanceId(Duration.ofSeconds(5)));
         try (Admin pushes = Admin.create(broker.settings(Map.of("enable.metrics.push", true)))) {
-            Expect.equal("the instance id, where nobody takes metrics", null, pushes.clientInstanceId(Duration.ofSeconds(5)));
+            // Apache Kafka takes metrics only with a plugin for them, and then gives no id.
+            var id = pushes.clientInstanceId(Duration.ofSeconds(5));
+            Expect.that("the instance id", id == null || !id.equals(Uuid.ZERO_UUID), id);
         }
     }
 

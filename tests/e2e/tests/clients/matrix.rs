@@ -26,7 +26,10 @@ const PROGRAM_DEADLINE: Duration = Duration::from_secs(400);
 /// Part of a check's text, and why it does not hold here.
 const GAPS: &[(&str, &str)] = &[
     ("streams groups:", "the Streams rebalance protocol (KIP-1071) is not served"),
-    ("addRaftVoter and removeRaftVoter", "the metadata quorum is one node; voters come with replication"),
+    (
+        "addRaftVoter and removeRaftVoter",
+        "the metadata quorum is one node; voters come with replication",
+    ),
     ("a broker's log levels", "log levels are set at start"),
     ("SCRAM credentials are", "there is no SASL yet"),
     ("every method of Admin was called", "follows from the gaps above"),
@@ -52,7 +55,11 @@ fn broker() -> Result<Broker> {
         ("group.share.heartbeat.interval.ms", "500"),
         ("log.cleaner.backoff.ms", "500"),
     ];
-    Broker::start(settings.iter().fold(Options::new(), |options, (name, value)| options.set(name, value)))
+    Broker::start(
+        settings
+            .iter()
+            .fold(Options::new(), |options, (name, value)| options.set(name, value)),
+    )
 }
 
 /// Runs a program against a broker of its own and judges its lines.
@@ -60,7 +67,12 @@ fn run(mut command: Command) -> Result<Ran> {
     let broker = broker()?;
     command.args(["--bootstrap", &broker.kafka]);
     let finished = process::run(&mut command, b"", PROGRAM_DEADLINE)?;
-    let lines: Vec<Value> = finished.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("read the checks")?;
+    let lines: Vec<Value> = finished
+        .stdout
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .context("read the checks")?;
     ensure!(!lines.is_empty(), "no check ran: {}", finished.stderr);
     let mut report = String::new();
     let mut wrong = Vec::new();
@@ -69,7 +81,9 @@ fn run(mut command: Command) -> Result<Ran> {
         let (check, result) = (text("check"), text("result"));
         let gap = GAPS.iter().find(|(part, _)| check.contains(part));
         let told = match (result.as_str(), gap) {
-            ("fail", Some((_, reason))) => json!({"client": line["client"], "feature": line["feature"], "check": check, "result": "gap", "detail": reason}),
+            ("fail", Some((_, reason))) => {
+                json!({"client": line["client"], "feature": line["feature"], "check": check, "result": "gap", "detail": reason})
+            }
             ("pass", Some(_)) => {
                 wrong.push(format!("{check}: passes, but is listed as a gap"));
                 line
@@ -84,7 +98,11 @@ fn run(mut command: Command) -> Result<Ran> {
     }
     fs::create_dir_all(places::test_report()).context("make the test report's directory")?;
     let path = places::test_report().join("clients.jsonl");
-    let mut file = OpenOptions::new().create(true).append(true).open(path).context("open the report of clients")?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .context("open the report of clients")?;
     file.write_all(report.as_bytes()).context("note the checks")?;
     ensure!(wrong.is_empty(), "{} checks are wrong:\n{}", wrong.len(), wrong.join("\n"));
     Ok(Ran::Yes)
@@ -120,9 +138,13 @@ fn java(main: &str) -> Result<Option<Command>> {
 }
 
 fn javascript(script: &str) -> Result<Ran> {
-    let Some(modules) = set_up("js/node_modules", "js.sh")? else { return Ok(Ran::Skipped) };
+    let Some(modules) = set_up("js/node_modules", "js.sh")? else {
+        return Ok(Ran::Skipped);
+    };
     let mut command = Command::new(places::set_up("js/node"));
-    command.arg(places::client_scripts().join("js").join(script)).env("NODE_PATH", modules);
+    command
+        .arg(places::client_scripts().join("js").join(script))
+        .env("NODE_PATH", modules);
     run(command)
 }
 
@@ -136,12 +158,18 @@ fn java_clients_do_all_they_do_with_kafka() -> Result<()> {
 
 #[test]
 fn kafkas_own_tools_work() -> Result<()> {
-    let Some(libs) = set_up("kafka/libs", "kafka.sh")? else { return Ok(()) };
+    let Some(libs) = set_up("kafka/libs", "kafka.sh")? else {
+        return Ok(());
+    };
     if !places::python().exists() {
         return skipped("target/venv has no Python; tests/setup/setup.sh python says why").map(drop);
     }
     let mut command = Command::new(places::python());
-    command.arg("-B").arg(places::client_scripts().join("tools.py")).arg("--jars").arg(libs);
+    command
+        .arg("-B")
+        .arg(places::client_scripts().join("tools.py"))
+        .arg("--jars")
+        .arg(libs);
     run(command).map(drop)
 }
 
@@ -183,7 +211,9 @@ fn confluent_js_does_all_it_does_with_kafka() -> Result<()> {
 /// Sends the same requests to Apache Kafka itself and compares the answers; `accepted.json` lists what may differ, and why.
 #[test]
 fn answers_are_those_of_apache_kafka() -> Result<()> {
-    let Some(mut command) = java("differential.Differential")? else { return Ok(()) };
+    let Some(mut command) = java("differential.Differential")? else {
+        return Ok(());
+    };
     if !places::python().exists() {
         return skipped("target/venv has no Python; tests/setup/setup.sh python says why").map(drop);
     }
@@ -207,12 +237,20 @@ fn answers_are_those_of_apache_kafka() -> Result<()> {
         ("share.coordinator.state.topic.replication.factor", "1"),
         ("share.coordinator.state.topic.min.isr", "1"),
     ];
-    let broker = Broker::start(settings.iter().fold(Options::new(), |options, (name, value)| options.set(name, value)))?;
+    let broker = Broker::start(
+        settings
+            .iter()
+            .fold(Options::new(), |options, (name, value)| options.set(name, value)),
+    )?;
     command.args(["--kafka", &oracle.kafka, "--bootstrap", &broker.kafka, "--scenarios"]);
     command.arg(places::client_scripts().join("differential"));
     let finished = process::run(&mut command, b"", PROGRAM_DEADLINE)?;
     let failed = finished.stdout.lines().filter(|line| line.contains("\"result\":\"fail\"")).count();
-    ensure!(failed == 0 && finished.status.success(), "{failed} answers differ:\n{}", finished.stderr);
+    ensure!(
+        failed == 0 && finished.status.success(),
+        "{failed} answers differ:\n{}",
+        finished.stderr
+    );
     Ok(())
 }
 

@@ -23,8 +23,6 @@ mod views;
 
 #[cfg(test)]
 mod model_tests;
-#[cfg(test)]
-mod modern_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,1 +1,240 @@
+//! Random interleavings of consumers of KIP-848, lost answers, time and failovers, checked against what must always hold:
+//!
+//! * no partition is read by two members of the group at once (I10);
+//! * when everybody is heard, all come to rest: each partition has one reader, and no member has two more than another;
+//! * replay of the emitted records gives the same hard state (the shell asserts it at every failover).
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use millstream_protocol::ErrorCode;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{ModernHeartbeat, ModernKind, TopicIdPartitions};
+use crate::{
+    group::test_client::{GROUP, Shell, fast_config},
+    metadata::{
+        ClusterImage,
+        image::{PartitionImage, TopicImage},
+    },
+};
+
+const CLIENTS: usize = 4;
+const TOPIC_ID: Uuid = Uuid::from_u128(7);
+const SESSION_MS: i32 = 1_000;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A heartbeat; it joins if the client is no member.
+    Beat(usize),
+    /// A heartbeat whose answer is lost.
+    Lost(usize),
+    /// Stops reading what was taken away.
+    Revoke(usize),
+    Leave(usize),
+    Grow,
+    Wait(i64),
+    FailOver,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let client = 0..CLIENTS;
+    prop_oneof![
+        10 => client.clone().prop_map(Step::Beat),
+        2 => client.clone().prop_map(Step::Lost),
+        6 => client.clone().prop_map(Step::Revoke),
+        1 => client.prop_map(Step::Leave),
+        1 => Just(Step::Grow),
+        3 => prop_oneof![0_i64..300, 300_i64..3_000].prop_map(Step::Wait),
+        1 => Just(Step::FailOver),
+    ]
+}
+
+/// A consumer as it knows itself.
+#[derive(Default)]
+struct Client {
+    incarnation: usize,
+    epoch: i32,
+    /// What it may read.
+    assigned: TopicIdPartitions,
+    /// What it still reads.
+    reads: TopicIdPartitions,
+    has_to_tell: bool,
+    /// An answer was lost: the next heartbeat says everything, and so asks for everything.
+    is_unsure: bool,
+}
+
+impl Client {
+    fn member_id(&self, index: usize) -> String {
+        format!("c{index}-{}", self.incarnation)
+    }
+}
+
+struct Model {
+    shell: Shell,
+    image: ClusterImage,
+    clients: Vec<Client>,
+}
+
+fn image(partitions: usize, epoch: u64) -> ClusterImage {
+    let mut image = ClusterImage::empty(Uuid::from_u128(1));
+    let partition = PartitionImage {
+        replicas: vec![1],
+        isr: vec![1],
+        leader: 1,
+        leader_epoch: 0,
+    };
+    let topic = TopicImage {
+        name: "t".into(),
+        id: TOPIC_ID,
+        partitions: vec![partition; partitions],
+        configs: BTreeMap::new(),
+        internal: false,
+        created_ms: 0,
+        bindings: Vec::new(),
+        chain_version: 0,
+    };
+    image.topics.insert("t".into(), Arc::new(topic));
+    image.names.insert(TOPIC_ID, "t".into());
+    image.epoch = epoch;
+    image
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            shell: Shell::new(fast_config()),
+            image: image(5, 1),
+            clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+        }
+    }
+
+    fn heartbeat(&mut self, index: usize, epoch: i32, is_heard: bool) {
+        let client = &mut self.clients[index];
+        let is_full = epoch == 0 || client.is_unsure && epoch > 0;
+        // What it owns is also told when it gave something up.
+        let tells = is_full || client.has_to_tell;
+        let request = ModernHeartbeat {
+            kind: ModernKind::Consumer,
+            group_id: GROUP.into(),
+            member_id: client.member_id(index),
+            member_epoch: epoch,
+            instance_id: None,
+            rack_id: None,
+            client_id: "c".into(),
+            client_host: "/127.0.0.1".into(),
+            rebalance_timeout_ms: if is_full { 5_000 } else { -1 },
+            topics: is_full.then(|| vec!["t".into()]),
+            regex: None,
+            assignor: None,
+            owned: tells.then(|| client.reads.clone()),
+            session_timeout_ms: SESSION_MS,
+            heartbeat_interval_ms: 100,
+        };
+        let decision = self.shell.coordinator.modern_heartbeat(self.shell.now_ms, &request, &self.image);
+        let answer = self.shell.run(decision);
+        let client = &mut self.clients[index];
+        match answer {
+            _ if !is_heard => client.is_unsure = true,
+            Ok(response) => {
+                client.is_unsure = false;
+                client.has_to_tell = false;
+                client.epoch = response.member_epoch.max(0);
+                if let Some(assigned) = response.assignment {
+                    client.assigned = assigned;
+                    for (topic, partitions) in &client.assigned {
+                        client.reads.entry(*topic).or_default().extend(partitions);
+                    }
+                }
+            }
+            Err(refusal) => {
+                let expected = [ErrorCode::UnknownMemberId, ErrorCode::FencedMemberEpoch, ErrorCode::GroupIdNotFound];
+                assert!(expected.contains(&refusal.code), "{refusal:?}");
+                // It joins again under the same id.
+                self.forget(index, 0);
+            }
+        }
+    }
+
+    /// A consumer that is no member any more reads nothing.
+    fn forget(&mut self, index: usize, incarnations: usize) {
+        let client = &mut self.clients[index];
+        *client = Client {
+            incarnation: client.incarnation + incarnations,
+            ..Client::default()
+        };
+    }
+
+    fn revoke(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        if client.reads != client.assigned {
+            client.reads = client.assigned.clone();
+            client.has_to_tell = true;
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Beat(index) => self.heartbeat(index, self.clients[index].epoch, true),
+            Step::Lost(index) => self.heartbeat(index, self.clients[index].epoch, false),
+            Step::Revoke(index) => self.revoke(index),
+            Step::Leave(index) if self.clients[index].epoch > 0 => {
+                self.heartbeat(index, -1, true);
+                self.forget(index, 1);
+            }
+            Step::Leave(_) => {}
+            Step::Grow => {
+                let partitions = self.image.topics["t"].partitions.len() + 1;
+                self.image = image(partitions, self.image.epoch + 1);
+            }
+            Step::Wait(ms) => self.shell.advance(ms),
+            Step::FailOver => self.shell.fail_over(),
+        }
+        self.check_readers();
+    }
+
+    /// Whoever the group lost has to notice by itself, so only members count.
+    fn check_readers(&self) {
+        let group = self.shell.coordinator.describe_modern(ModernKind::Consumer, GROUP);
+        let members = group.map(|group| group.members).unwrap_or_default();
+        let mut readers: BTreeMap<i32, usize> = BTreeMap::new();
+        for (index, client) in self.clients.iter().enumerate() {
+            if !members.iter().any(|member| member.member_id == client.member_id(index)) {
+                continue;
+            }
+            for partition in client.reads.values().flatten() {
+                let other = readers.insert(*partition, index);
+                assert_eq!(other, None, "partition {partition} is read by client {index} as well");
+            }
+        }
+    }
+
+    fn come_to_rest(&mut self) {
+        for _ in 0..12 {
+            for index in 0..CLIENTS {
+                self.step(Step::Beat(index));
+                self.step(Step::Revoke(index));
+                self.step(Step::Beat(index));
+            }
+        }
+        let counts: Vec<usize> = self.clients.iter().map(|client| client.reads.values().flatten().count()).collect();
+        assert_eq!(counts.iter().sum::<usize>(), self.image.topics["t"].partitions.len(), "{counts:?}");
+        assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
+        let group = self.shell.coordinator.describe_modern(ModernKind::Consumer, GROUP).unwrap();
+        assert_eq!((group.state, group.members.len()), ("Stable", CLIENTS));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn partitions_have_one_reader_and_everybody_comes_to_rest(steps in prop::collection::vec(any_step(), 0..120)) {
+        let mut model = Model::new();
+        for step in steps {
+            model.step(step);
+        }
+        model.come_to_rest();
+        model.shell.fail_over();
+    }
+}

@@ -175,8 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn a_list_cannot_be_emptied_where_it_must_not_be() {
-        assert!(alter(&Overrides::new(), &[change("cleanup.policy", AlterOp::Subtract, "delete")]).is_err());
+    fn a_list_can_be_emptied() {
+        let emptied = alter(&Overrides::new(), &[change("cleanup.policy", AlterOp::Subtract, "delete")]).unwrap();
+        assert_eq!(emptied.get("cleanup.policy").map(String::as_str), Some(""));
     }
 
     #[test]
