@@ -149,12 +149,13 @@ impl Pace {
         if state.1 < PACE_BYTES {
             return true;
         }
-        let mut pause = pause(state.1, self.bytes_per_second, state.0.elapsed());
-        while !pause.is_zero() && !is_stopping() {
+        loop {
+            let pause = pause(state.1, self.bytes_per_second, state.0.elapsed());
+            if pause.is_zero() || is_stopping() {
+                break;
+            }
             // In steps, so that the broker does not wait for it when it stops.
-            let step = pause.min(PAUSE_STEP);
-            std::thread::sleep(step);
-            pause -= step;
+            std::thread::park_timeout(pause.min(PAUSE_STEP));
         }
         *state = (Instant::now(), 0);
         !is_stopping()

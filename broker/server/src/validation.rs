@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn broken_bytes_are_refused() {
         let whole = batch(&[plain()], Compression::None);
-        assert_eq!(refused(&whole.slice(..40)), ErrorCode::CorruptMessage);
+        assert_eq!(refused(&whole.slice(..40)), ErrorCode::InvalidRecord);
         assert_eq!(refused(&whole.slice(..whole.len() - 1)), ErrorCode::InvalidRecord);
         let mut flipped = whole.to_vec();
         flipped[65] ^= 1;

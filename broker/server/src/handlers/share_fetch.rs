@@ -104,6 +104,12 @@ pub(crate) async fn fetch(broker: Arc<Broker>, _context: RequestContext, request
         let outcome = acknowledge(&broker, &asker, id, answers).await;
         response.partition(id).acknowledge_error_code = code(outcome);
     }
+    if request.share_session_epoch == 0 {
+        // The first answer of a session names all its partitions.
+        for id in &partitions {
+            response.partition(*id);
+        }
+    }
     let image = broker.metadata.image();
     let config = broker.shares.config(&broker, &image, &asker.group_id);
     if request.share_session_epoch == FINAL_EPOCH {
@@ -147,7 +153,7 @@ async fn collect(
         let mut next_lock_ms: Option<i64> = None;
         let mut records_left = i64::from(request.max_records).max(0);
         for id in partitions {
-            if bytes > 0 && (bytes >= max_bytes || records_left <= 0) || records_left <= 0 {
+            if records_left <= 0 || bytes > 0 && bytes >= max_bytes {
                 break;
             }
             let wish = DeliveryWish {

@@ -56,7 +56,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn messages<'a>(bytes: &'a [u8], number: u64) -> Option<Vec<&'a [u8]>> {
+fn messages(bytes: &[u8], number: u64) -> Option<Vec<&[u8]>> {
     let found = fields(bytes)?.into_iter().filter_map(|(tag, value)| match value {
         Value::Bytes(body) if tag == number => Some(body),
         Value::Bytes(_) | Value::Fixed64(_) | Value::Other => None,
