@@ -1,4 +1,4 @@
-//! Consumer groups: the shell around [`GroupCoordinator`](millstream_core::group::GroupCoordinator), one task per partition of `__consumer_offsets`.
+//! Consumer groups: the shell around [`GroupCoordinator`], one task per partition of `__consumer_offsets`.
 //!
 //! ```text
 //! GroupService   which partition coordinates a group
