@@ -6,7 +6,7 @@ SETUP := tests/setup/setup.sh
 GUESTS := redact json-filter validate
 WASM_DIR := target/wasm32-unknown-unknown/guest
 
-.PHONY: help demo test lint bench plugins clients clients-table
+.PHONY: help demo test lint bench fuzz plugins clients clients-table
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: target/setup/toolchain ## format, clippy, shell scripts, licences
 bench: target/setup/toolchain target/setup/packages target/setup/python plugins ## speed against baselines of the same run
 	cargo build --release -p millstream
 	cargo run --release -p millstream-bench -- $(ARGS)
+
+fuzz: target/setup/toolchain ## damaged bytes for every decoder and reader, a minute each (SECONDS_EACH=…)
+	MILLSTREAM_FUZZ_SECONDS=$(or $(SECONDS_EACH),60) cargo test -p millstream-protocol -p millstream-log -p millstream-core fuzz_ -- --nocapture
 
 plugins: target/setup/toolchain ## build the ready-made plugins into target/plugins
 	env -u RUSTFLAGS cargo build --config plugins/guest.toml --profile guest --target wasm32-unknown-unknown $(GUESTS:%=-p millstream-%)

@@ -193,8 +193,8 @@ impl Transaction {
         if version >= VALUE_VERSION_FLEXIBLE {
             reader.tagged_fields(|tag, field| {
                 match tag {
-                    0 => transaction.previous_producer_id = field.i64()?,
-                    1 => transaction.next_producer_id = field.i64()?,
+                    0 => transaction.previous_producer_id = field.i64()?.max(-1),
+                    1 => transaction.next_producer_id = field.i64()?.max(-1),
                     2 if field.i16()? >= 2 => transaction.version = TransactionVersion::Two,
                     _ => {}
                 }

@@ -3,6 +3,7 @@
 mod codec;
 #[path = "../../examples/generate/emit.rs"]
 mod emit;
+mod fuzz;
 mod generated;
 mod hostile;
 mod oracle;

@@ -86,7 +86,7 @@ pub struct Subscription {
 /// What a member has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CurrentAssignment {
-    /// Its epoch; [`STATIC_LEAVE_EPOCH`] while a static member is away.
+    /// Its epoch; -2 while a static member is away.
     pub epoch: i32,
     /// The epoch before, which a retried heartbeat may still name.
     pub previous_epoch: i32,
