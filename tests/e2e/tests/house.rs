@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("millstream-e2e", &["millstream-protocol"]),
     ("millstream-bench", &["millstream-protocol"]),
+    ("millstream-fuzz", &[]),
     ("millstream-sim", &["millstream-core", "millstream-log", "millstream-protocol"]),
 ];
 

@@ -41,7 +41,7 @@ const client = {
   }),
 
   async produce(run, topic, records, { codec = 'none', idempotent = false, size = records.length }) {
-    const producer = new Producer({ ...base(run), idempotent, ...(idempotent && { acks: -1 }) })
+    const producer = new Producer({ ...base(run), idempotent, acks: -1 }) // By default it does not wait until records can be read.
     try {
       for (let i = 0; i < records.length; i += size) {
         await producer.send({ compression: codec, messages: records.slice(i, i + size).map(message(topic)) })
