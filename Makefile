@@ -6,7 +6,7 @@ SETUP := tests/setup/setup.sh
 GUESTS := redact json-filter validate
 WASM_DIR := target/wasm32-unknown-unknown/guest
 
-.PHONY: help demo test lint bench fuzz plugins clients clients-table
+.PHONY: help demo test lint bench fuzz soak plugins clients clients-table
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ bench: target/setup/toolchain target/setup/packages target/setup/python plugins 
 
 fuzz: target/setup/toolchain ## damaged bytes for every decoder and reader, a minute each (SECONDS_EACH=…)
 	MILLSTREAM_FUZZ_SECONDS=$(or $(SECONDS_EACH),60) cargo test -p millstream-protocol -p millstream-log -p millstream-core fuzz_ -- --nocapture
+
+soak: target/setup/packages target/setup/python ## groups, transactions, compaction and crashes at once, ten minutes (SECONDS_EACH=…), and a checked history
+	cargo build --workspace --bins
+	env MILLSTREAM_SOAK_SECONDS=$(or $(SECONDS_EACH),600) MILLSTREAM_BIN=$(CURDIR)/target/debug/millstream MILLSTREAM_PYTHON=$(CURDIR)/target/venv/bin/python \
+		cargo test -p millstream-e2e --test e2e -- --nocapture soak
 
 plugins: target/setup/toolchain ## build the ready-made plugins into target/plugins
 	env -u RUSTFLAGS cargo build --config plugins/guest.toml --profile guest --target wasm32-unknown-unknown $(GUESTS:%=-p millstream-%)

@@ -2,8 +2,9 @@
 //! noted with its reason in the run's summary.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::Write,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -54,24 +55,31 @@ pub fn scenario(broker: &Broker, script: &str, name: &str, arguments: &[&str]) -
 pub struct Background {
     name: String,
     child: Child,
+    output: PathBuf,
 }
 
 impl Background {
     /// Starts it.
     pub fn start(broker: &Broker, script: &str, name: &str, arguments: &[&str]) -> Result<Self> {
+        let output = broker.scratch(&format!("{name}.output"));
         let child = scenario_command(broker, script, name, arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(&output).context("make a file for a scenario's output")?)
             .spawn()
             .with_context(|| format!("start {script} {name}"))?;
-        Ok(Self { name: name.into(), child })
+        Ok(Self {
+            name: name.into(),
+            child,
+            output,
+        })
     }
 
     /// Sends SIGTERM and waits for its end, which must be a success.
     pub fn finish(mut self) -> Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM).with_context(|| format!("signal {}", self.name))?;
         let status = process::wait(&mut self.child, SCENARIO_DEADLINE)?;
-        ensure!(status.success(), "{} ended with {status}", self.name);
+        let output = fs::read_to_string(&self.output).unwrap_or_default();
+        ensure!(status.success(), "{} ended with {status}: {output}", self.name);
         Ok(())
     }
 }

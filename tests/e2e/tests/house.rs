@@ -37,10 +37,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "millstream-tiered",
         ],
     ),
-    ("millstream-e2e", &["millstream-protocol"]),
+    ("millstream-e2e", &["millstream-history"]),
     ("millstream-bench", &["millstream-protocol"]),
     ("millstream-fuzz", &[]),
-    ("millstream-sim", &["millstream-core", "millstream-log", "millstream-protocol"]),
+    ("millstream-history", &[]),
+    (
+        "millstream-sim",
+        &["millstream-core", "millstream-history", "millstream-log", "millstream-protocol"],
+    ),
 ];
 
 /// What must not be reached from a crate, however long the way.

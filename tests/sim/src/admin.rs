@@ -7,13 +7,10 @@ use millstream_core::metadata::{
         create_topics, delete_topics,
     },
 };
+use millstream_history::history::{Answer, Call, CallId};
 use uuid::Uuid;
 
-use crate::{
-    history::{Answer, Call, CallId},
-    metadata::Proposal,
-    stage::Stage,
-};
+use crate::{metadata::Proposal, stage::Stage};
 
 /// Topics that there may be at a time.
 const TOPICS_MAX: usize = 6;

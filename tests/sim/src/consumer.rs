@@ -7,13 +7,10 @@ use millstream_core::group::{
     Decision, GroupCoordinator, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeavingMember,
     OffsetCommitPartition, OffsetCommitRequest, OffsetFetchRequest, ParkedResponse, SyncGroupRequest, SyncGroupResponse, Token,
 };
+use millstream_history::history::{Answer, Call, CallId, Partition};
 use millstream_protocol::ErrorCode;
 
-use crate::{
-    groups::GroupAnswer,
-    history::{Answer, Call, CallId, Partition},
-    stage::Stage,
-};
+use crate::{groups::GroupAnswer, stage::Stage};
 
 const GROUP: &str = "group";
 const TOPIC: &str = "data";
@@ -184,6 +181,7 @@ impl Consumer {
         let call = stage.invoke(Call::Read {
             partition,
             from,
+            committed: false,
             last: false,
         });
         match stage.process().map(|process| process.read(partition, from)) {
@@ -212,7 +210,11 @@ impl Consumer {
                 number,
                 ..self.partitions[0]
             };
-            calls.push(stage.invoke(Call::Commit { partition, offset }));
+            calls.push(stage.invoke(Call::Commit {
+                group: GROUP.to_owned(),
+                partition,
+                offset,
+            }));
             offsets.push(OffsetCommitPartition {
                 partition: number,
                 offset,
@@ -355,7 +357,10 @@ impl Consumer {
 pub fn fetch_committed(stage: &mut Stage, partitions: &[Partition], numbers: &[i32]) -> (Token, BTreeMap<i32, CallId>) {
     let mut calls = BTreeMap::new();
     for partition in partitions.iter().filter(|partition| numbers.contains(&partition.number)) {
-        let call = stage.invoke(Call::FetchCommitted { partition: *partition });
+        let call = stage.invoke(Call::FetchCommitted {
+            group: GROUP.to_owned(),
+            partition: *partition,
+        });
         calls.insert(partition.number, call);
     }
     let request = OffsetFetchRequest {

@@ -8,13 +8,11 @@ use millstream_core::metadata::{
     configs::Overrides,
     controller::{Context, Decision, Outcome, Refusal, restart_broker},
 };
+use millstream_history::history::{Answer, CallId, Partition};
 use millstream_log::Log;
 use uuid::Uuid;
 
-use crate::{
-    batches,
-    history::{Answer, CallId, Partition},
-};
+use crate::batches;
 
 /// The id of the only node.
 pub const NODE_ID: i32 = 1;

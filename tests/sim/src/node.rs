@@ -13,13 +13,13 @@ use std::{
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use millstream_core::group::Token;
+use millstream_history::history::{Answer, CallId, Partition};
 use millstream_log::{AppendError, Log, LogConfig, LogDir, LogDirOptions, disk::MemoryDisk};
 use millstream_protocol::record::BatchHeader;
 
 use crate::{
     batches,
     groups::{GroupAnswer, Groups},
-    history::{Answer, CallId, Partition},
     metadata::Metadata,
 };
 

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use millstream_history::history::{Answer, Call, CallId, Partition};
 use millstream_log::AppendError;
 use millstream_protocol::record::BatchHeader;
 
 use crate::{
     batches,
-    history::{Answer, Call, CallId, Partition},
     node::{Flaw, Sent},
     stage::Stage,
 };
@@ -111,6 +111,8 @@ impl Producer {
             producer: self.index,
             partition,
             values,
+            transaction: None,
+            timestamp: None,
         });
         self.outstanding.push_back(Batch {
             call,

@@ -3,10 +3,12 @@
 use std::env;
 
 use crate::{
-    check::violations,
-    history::{Answer, Event},
     node::Flaw,
     world::{Run, run, run_flawed},
+};
+use millstream_history::{
+    check::violations,
+    history::{Answer, Event},
 };
 
 const SEEDS: u64 = 100;

@@ -3,10 +3,10 @@
 use anyhow::Error;
 
 use crate::{
-    history::{Answer, Call, CallId, Event, History},
     node::{Node, Process},
     rng::Rng,
 };
+use millstream_history::history::{Answer, Call, CallId, Event, History};
 
 /// The place where a run happens.
 pub struct Stage {

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result};
 use millstream_core::group::Token;
+use millstream_history::history::{Answer, Call, Event, History, Partition};
 
 use crate::{
     admin::Admin,
     consumer::{Consumer, end_fetch, fetch_committed},
     groups::GroupAnswer,
-    history::{Answer, Call, Event, History, Partition},
     node::{Stop, Which},
     producer::Producer,
     rng::Rng,
@@ -316,6 +316,7 @@ impl World {
         let call = self.stage.invoke(Call::Read {
             partition,
             from: start,
+            committed: false,
             last: true,
         });
         let mut all: Vec<(i64, u64)> = Vec::new();

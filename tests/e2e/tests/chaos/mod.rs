@@ -1,5 +1,7 @@
 //! Crashes and stops under load: what was acknowledged is there afterwards, exactly once.
 
+mod soak;
+
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
