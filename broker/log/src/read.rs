@@ -10,8 +10,8 @@ use millstream_protocol::{
 
 use crate::{Log, LogError, segment::Segment};
 
-/// Most bytes that one batch may decompress to when its records are searched for a timestamp.
-const SEARCH_BUDGET_BYTES: usize = 128 << 20;
+/// Most bytes that one batch may decompress to when its records are searched for a timestamp: what a broker accepts at most.
+const SEARCH_BUDGET_BYTES: usize = 256 << 20;
 
 /// A record's timestamp and offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

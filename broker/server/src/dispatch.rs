@@ -25,7 +25,9 @@ use crate::{
 pub(crate) enum Answer {
     /// It is ready.
     Now(Vec<Chunk>),
-    /// It needs something to happen first; the next request may start. `None`: the connection must close.
+    /// It needs the disk first; the next request may start. `None`: the connection must close.
+    Soon(BoxFuture<Option<Vec<Chunk>>>),
+    /// The same, but it may take as long as the client wants to wait.
     Later(BoxFuture<Option<Vec<Chunk>>>),
     /// The client expects none.
     Nothing,
@@ -323,6 +325,12 @@ impl RequestQuota {
     }
 }
 
+/// Whether a request of this key and version can be here; for the first bytes of a connection.
+pub(crate) fn is_served(key: i16, version: i16) -> bool {
+    let key = ApiKey::from_i16(key).and_then(served_versions);
+    key.is_some_and(|versions| versions.contains(&version))
+}
+
 async fn start_produce(mut incoming: Incoming) -> Answer {
     let version = incoming.context.version;
     if version < *<millstream_protocol::messages::ProduceRequest as millstream_protocol::Message>::VERSIONS.start() {
@@ -337,7 +345,7 @@ async fn start_produce(mut incoming: Incoming) -> Answer {
     let quota = RequestQuota::of(&incoming);
     match produce::start(incoming.broker, incoming.context, request).await {
         produce::Started::Answered(response) => {
-            Answer::Later(Box::pin(
+            Answer::Soon(Box::pin(
                 async move { encode(&quota.measure(response).await, version, correlation_id) },
             ))
         }

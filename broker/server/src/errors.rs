@@ -1,7 +1,15 @@
 //! From operational failures to Kafka's error codes: one place per family, each exhaustive.
 
 use millstream_log::{AppendError, LogError, remote::RemoteError};
-use millstream_protocol::{ErrorCode, record::BatchError};
+use millstream_protocol::{ErrorCode, KString, record::BatchError};
+
+/// Longest message in an answer, in bytes; it may repeat what a client sent.
+const MESSAGE_BYTES_MAX: usize = 1000;
+
+/// A message as an answer can hold it.
+pub(crate) fn message(text: &str) -> KString {
+    KString::from(&text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)])
+}
 
 /// The code of a failed log operation. All of Kafka's consumers know these in a Fetch response.
 pub(crate) fn log_error_code(error: &LogError) -> ErrorCode {

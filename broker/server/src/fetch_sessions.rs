@@ -14,7 +14,7 @@ use std::{
 };
 
 use millstream_protocol::{
-    ErrorCode, KString,
+    ErrorCode,
     messages::{FetchRequest, fetch_request::FetchPartition},
 };
 use uuid::Uuid;
@@ -29,7 +29,8 @@ const EVICTION_MS: i64 = 120_000;
 /// A partition as a client names it: by topic name before version 13, by topic id since.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FetchKey {
-    pub topic: String,
+    /// One copy for all partitions that a request names under it.
+    pub topic: Arc<str>,
     pub topic_id: Uuid,
     pub partition: i32,
 }
@@ -170,8 +171,9 @@ impl FetchSessions {
         guard.epoch = if guard.epoch == i32::MAX { 1 } else { guard.epoch + 1 };
         guard.used_ms = now_ms;
         for forgotten in &request.forgotten_topics_data {
+            let topic = Arc::from(forgotten.topic.as_str());
             for partition in &forgotten.partitions {
-                guard.partitions.remove(&key(&forgotten.topic, forgotten.topic_id, *partition));
+                guard.partitions.remove(&key(&topic, forgotten.topic_id, *partition));
             }
         }
         for (key, wish) in wishes(request) {
@@ -229,9 +231,9 @@ impl State {
     }
 }
 
-fn key(topic: &KString, topic_id: Uuid, partition: i32) -> FetchKey {
+fn key(topic: &Arc<str>, topic_id: Uuid, partition: i32) -> FetchKey {
     FetchKey {
-        topic: topic.to_string(),
+        topic: Arc::clone(topic),
         topic_id,
         partition,
     }
@@ -239,10 +241,9 @@ fn key(topic: &KString, topic_id: Uuid, partition: i32) -> FetchKey {
 
 fn wishes(request: &FetchRequest) -> impl Iterator<Item = (FetchKey, FetchWish)> {
     request.topics.iter().flat_map(|topic| {
-        topic
-            .partitions
-            .iter()
-            .map(|partition| (key(&topic.topic, topic.topic_id, partition.partition), wish(partition)))
+        let name = Arc::from(topic.topic.as_str());
+        let wanted = topic.partitions.iter();
+        wanted.map(move |partition| (key(&name, topic.topic_id, partition.partition), wish(partition)))
     })
 }
 
@@ -257,7 +258,10 @@ fn wish(partition: &FetchPartition) -> FetchWish {
 
 #[cfg(test)]
 mod tests {
-    use millstream_protocol::messages::fetch_request::{FetchTopic, ForgottenTopic};
+    use millstream_protocol::{
+        KString,
+        messages::fetch_request::{FetchTopic, ForgottenTopic},
+    };
 
     use super::*;
 

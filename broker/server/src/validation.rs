@@ -12,8 +12,9 @@ use crate::errors::batch_error_code;
 
 /// A batch may decompress to this many times `max.message.bytes`: far above honest data, far below a bomb.
 const EXPANSION_MAX: usize = 64;
-/// Upper bound of what a batch may decompress to, in bytes.
-const SECTION_BYTES_MAX: usize = 256 << 20;
+/// Upper bound of what a batch may decompress to, in bytes. Whoever reads stored batches allows this much: the topic may have been
+/// configured otherwise when they were accepted.
+pub(crate) const SECTION_BYTES_MAX: usize = 256 << 20;
 /// Header keys that only the broker may write; producers cannot forge the history of a dead letter.
 const RESERVED_HEADER_PREFIX: &[u8] = b"millstream.";
 /// Records that a refusal names; more say nothing new.

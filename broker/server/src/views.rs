@@ -27,7 +27,7 @@ use crate::{
     broker::{Broker, Named},
     errors::{log_error_code, remote_error_code},
     partition::{Isolation, Partition},
-    validation::{off_turn, section_budget_bytes},
+    validation::{SECTION_BYTES_MAX, off_turn},
 };
 
 /// Places that are remembered.
@@ -285,9 +285,8 @@ impl Scan<'_> {
 
     async fn run_chain(&self, chain: &Arc<Chain>, header: &BatchHeader, batch: Bytes) -> Result<Filtered, ErrorCode> {
         let codec = header.compression().map_err(|_| ErrorCode::CorruptMessage)?;
-        let budget = section_budget_bytes(&self.partition.topic_config());
-        let section =
-            off_turn(batch.len(), || codec.decompress(&batch.slice(BatchHeader::SIZE..), budget)).map_err(|_| ErrorCode::CorruptMessage)?;
+        let body = batch.slice(BatchHeader::SIZE..);
+        let section = off_turn(batch.len(), || codec.decompress(&body, SECTION_BYTES_MAX)).map_err(|_| ErrorCode::CorruptMessage)?;
         let context = BatchContext {
             partition: self.partition.id.partition,
             base_offset: header.base_offset,

@@ -189,6 +189,16 @@ impl Broker {
         self.restart()
     }
 
+    /// The most memory that the process ever had, in bytes.
+    pub fn peak_memory_bytes(&self) -> Result<u64> {
+        let pid = self.child.as_ref().context("the broker runs")?.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read the broker's status")?;
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        peak.map(|kib: u64| kib << 10).context("the status has a peak")
+    }
+
     /// Whether the process is still there.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.as_mut().context("the broker was started")?.try_wait()?.is_none())

@@ -64,6 +64,16 @@ impl RawConnection {
         })
     }
 
+    /// Waits for an answer of any size, or for the end of the connection.
+    pub fn answer_or_close(&mut self) -> Result<()> {
+        let mut length = [0; 4];
+        if self.fill(&mut length)? {
+            let length = u64::from(u32::from_be_bytes(length));
+            io::copy(&mut (&mut self.stream).take(length), &mut io::sink()).context("read an answer")?;
+        }
+        Ok(())
+    }
+
     fn fill(&mut self, buffer: &mut [u8]) -> Result<bool> {
         match self.stream.read_exact(buffer) {
             Ok(()) => Ok(true),

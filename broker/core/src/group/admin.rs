@@ -44,7 +44,9 @@ impl GroupCoordinator {
 
     /// ListGroups: groups whose state and type are in the filters; an empty filter lets all through. Names match in any case.
     pub fn list_groups(&self, states: &[String], types: &[String]) -> Vec<ListedGroup> {
-        let matches = |filter: &[String], name: &str| filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
+        let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect::<BTreeSet<_>>();
+        let (states, types) = (lower(states), lower(types));
+        let matches = |filter: &BTreeSet<String>, name: &str| filter.is_empty() || filter.contains(&name.to_ascii_lowercase());
         let ids: BTreeSet<&String> = self.groups.keys().chain(self.hard.groups_with_offsets()).collect();
         let classic = ids.into_iter().filter(|group_id| self.hard.modern(group_id).is_none());
         let listed = classic.map(|group_id| {
@@ -68,7 +70,7 @@ impl GroupCoordinator {
                 group_type: name,
             }
         });
-        let wanted = |group: &ListedGroup| matches(states, group.state) && matches(types, group.group_type);
+        let wanted = |group: &ListedGroup| matches(&states, group.state) && matches(&types, group.group_type);
         listed.chain(modern).filter(wanted).collect()
     }
 

@@ -1,5 +1,7 @@
 //! OffsetCommit, TxnOffsetCommit and OffsetFetch.
 
+use std::collections::BTreeSet;
+
 use millstream_protocol::error_code::ErrorCode;
 
 use super::{
@@ -7,6 +9,9 @@ use super::{
     OffsetFetchRequest, OffsetFetchResponse, PartitionOutcomes,
 };
 use crate::records::RECORD_STRING_BYTES_MAX;
+
+/// Most bytes of names in the records of one commit. Kafka refuses what does not fit a batch of its offsets topic.
+const COMMIT_NAMES_BYTES_MAX: usize = 8 << 20;
 
 impl GroupCoordinator {
     /// OffsetCommit. The records go to the log outside a transaction.
@@ -87,7 +92,17 @@ impl GroupCoordinator {
         Ok(())
     }
 
+    /// Bytes of names that the records of a commit would repeat, one for each partition.
+    fn names_bytes(request: &OffsetCommitRequest) -> usize {
+        let of_topic =
+            |(topic, partitions): &(String, Vec<OffsetCommitPartition>)| partitions.len() * (request.group_id.len() + topic.len());
+        request.topics.iter().map(of_topic).sum()
+    }
+
     fn accept_commit(&self, now_ms: i64, request: OffsetCommitRequest, mut decision: Decision) -> Decision<PartitionOutcomes> {
+        if Self::names_bytes(&request) > COMMIT_NAMES_BYTES_MAX {
+            return decision.with_response(refuse_all(request, ErrorCode::InvalidCommitOffsetSize));
+        }
         let expire_timestamp_ms = request.retention_time_ms.map(|retention_ms| now_ms.saturating_add(retention_ms));
         let mut outcomes = Vec::with_capacity(request.topics.len());
         for (topic, partitions) in request.topics {
@@ -141,8 +156,11 @@ impl GroupCoordinator {
         let group_id = request.group_id.as_str();
         self.check_member_epoch(group_id, &request.member_id, request.member_epoch, false)?;
         let fetch_topic = |topic: &String, partitions: &[i32]| {
+            // Each once: a short list of repeats must not become a long answer.
+            let mut seen = BTreeSet::new();
             let fetched = partitions
                 .iter()
+                .filter(|partition| seen.insert(**partition))
                 .map(|partition| self.fetch_offset(group_id, topic, *partition, request.require_stable))
                 .collect();
             (topic.clone(), fetched)

@@ -121,7 +121,8 @@ fn is_version_tag(text: &str) -> bool {
 }
 
 /// A hostile name for a message: no control characters, and short.
-fn printable(name: &str) -> String {
+/// A name as it can stand in a message, however long it is and whatever it holds.
+pub fn printable(name: &str) -> String {
     name.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

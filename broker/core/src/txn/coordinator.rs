@@ -50,7 +50,7 @@ pub struct TransactionFilter {
     /// In one of these states.
     pub states: Vec<TransactionState>,
     /// Of one of these producers.
-    pub producer_ids: Vec<i64>,
+    pub producer_ids: BTreeSet<i64>,
     /// Open for longer than this many milliseconds.
     pub duration_ms: i64,
 }

@@ -301,7 +301,7 @@ fn filters_choose_what_is_listed() {
     assert_eq!(count(&states(&[TransactionState::Ongoing])), 1);
     assert_eq!(count(&states(&[TransactionState::Empty])), 0);
     let of = |id| TransactionFilter {
-        producer_ids: vec![id],
+        producer_ids: [id].into(),
         ..all.clone()
     };
     assert_eq!((count(&of(p.id)), count(&of(p.id + 1))), (1, 0));

@@ -1,6 +1,6 @@
 //! DescribeClientQuotas and AlterClientQuotas.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use millstream_core::{
     metadata::controller::{self, AlterQuotas},
@@ -34,14 +34,12 @@ pub(crate) async fn describe(
         entries: None,
         ..DescribeClientQuotasResponse::default()
     };
-    for (index, component) in request.components.iter().enumerate() {
+    let mut kinds_seen = BTreeSet::new();
+    for component in &request.components {
         if component.entity_type.is_empty() {
             return refused("Unexpected empty entity type.");
         }
-        if request.components[..index]
-            .iter()
-            .any(|other| other.entity_type == component.entity_type)
-        {
+        if !kinds_seen.insert(component.entity_type.as_str()) {
             return refused("An entity type appears twice.");
         }
         let is_known = match component.match_type {

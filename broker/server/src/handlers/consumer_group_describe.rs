@@ -15,7 +15,7 @@ use millstream_protocol::{
     },
 };
 
-use super::describe_groups::group_operations;
+use super::{describe_groups::group_operations, once};
 use crate::{broker::Broker, context::RequestContext, groups::GROUPS_AT_ONCE};
 
 /// The member speaks the consumer protocol, not the classic one.
@@ -27,7 +27,7 @@ pub(crate) async fn handle(
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
     let operations = group_operations(request.include_authorized_operations);
-    let groups = stream::iter(request.group_ids).map(|group_id| describe(Arc::clone(&broker), group_id, operations));
+    let groups = stream::iter(once(request.group_ids)).map(|group_id| describe(Arc::clone(&broker), group_id, operations));
     ConsumerGroupDescribeResponse {
         throttle_time_ms: 0,
         groups: groups.buffered(GROUPS_AT_ONCE).collect().await,

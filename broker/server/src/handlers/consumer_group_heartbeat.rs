@@ -13,7 +13,7 @@ use millstream_core::{
     },
 };
 use millstream_protocol::{
-    ErrorCode, KString,
+    ErrorCode,
     messages::{
         ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
         consumer_group_heartbeat_response::{Assignment, TopicPartitions},
@@ -21,7 +21,7 @@ use millstream_protocol::{
 };
 use uuid::Uuid;
 
-use crate::{broker::Broker, context::RequestContext};
+use crate::{broker::Broker, context::RequestContext, errors::message};
 
 /// First version in which a member chooses its id itself (KIP-1082).
 const CHOOSES_ID: i16 = 1;
@@ -86,7 +86,7 @@ pub(super) fn group_number(broker: &Broker, image: &ClusterImage, group_id: &str
 fn refused(refusal: ModernRefusal) -> ConsumerGroupHeartbeatResponse {
     ConsumerGroupHeartbeatResponse {
         error_code: refusal.code.code(),
-        error_message: (refusal.code != ErrorCode::None).then(|| KString::from(refusal.message.as_str())),
+        error_message: (refusal.code != ErrorCode::None).then(|| message(&refusal.message)),
         ..ConsumerGroupHeartbeatResponse::default()
     }
 }

@@ -12,6 +12,7 @@ use millstream_protocol::{
     },
 };
 
+use super::once;
 use crate::{broker::Broker, context::RequestContext, groups::GROUPS_AT_ONCE};
 
 /// First version in which an unknown group is an error; before, the Dead state alone says so (KIP-1043).
@@ -23,7 +24,7 @@ const ALL_GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let authorized_operations = group_operations(request.include_authorized_operations);
-    let descriptions = stream::iter(request.groups).map(|group_id| describe(Arc::clone(&broker), group_id));
+    let descriptions = stream::iter(once(request.groups)).map(|group_id| describe(Arc::clone(&broker), group_id));
     let groups = descriptions
         .buffered(GROUPS_AT_ONCE)
         .map(|group| to_wire(context.version, group, authorized_operations))

@@ -11,6 +11,7 @@ use millstream_protocol::{
     },
 };
 
+use super::once;
 use crate::{broker::Broker, context::RequestContext};
 
 pub(crate) async fn handle(
@@ -19,7 +20,7 @@ pub(crate) async fn handle(
     request: DescribeTransactionsRequest,
 ) -> DescribeTransactionsResponse {
     let mut states = Vec::with_capacity(request.transactional_ids.len());
-    for id in request.transactional_ids {
+    for id in once(request.transactional_ids) {
         let error = match broker.transactions.describe(&broker, &id).await {
             _ if id.is_empty() => ErrorCode::InvalidRequest,
             Ok(Some(transaction)) => {

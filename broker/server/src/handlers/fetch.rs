@@ -4,7 +4,7 @@
 //! never past `max_wait`: what is not there by then fills a cache in the background, and the next poll finds it. If a pass finds
 //! less than `min_bytes`, the request waits for a high watermark to advance.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use millstream_core::{metadata::ClusterImage, quota::CONSUMER_BYTE_RATE};
@@ -325,6 +325,7 @@ async fn read_slow(broker: &Arc<Broker>, image: &Arc<ClusterImage>, item: &Item,
 
 fn respond(plan: &FetchPlan, items: &[Item], found: Vec<Found>) -> FetchResponse {
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+    let mut places = BTreeMap::new();
     for (item, found) in items.iter().zip(found) {
         let told = Told {
             high_watermark: found.high_watermark,
@@ -344,7 +345,7 @@ fn respond(plan: &FetchPlan, items: &[Item], found: Vec<Found>) -> FetchResponse
             records: Some(found.records),
             ..PartitionData::default()
         };
-        topic_of(&mut responses, &item.key.topic, item.key.topic_id).partitions.push(data);
+        topic_of(&mut responses, &mut places, &item.key).partitions.push(data);
     }
     FetchResponse {
         session_id: plan.session_id,
@@ -353,15 +354,16 @@ fn respond(plan: &FetchPlan, items: &[Item], found: Vec<Found>) -> FetchResponse
     }
 }
 
-/// The topic's part of the response; partitions of one topic are usually next to each other.
-fn topic_of<'a>(responses: &'a mut Vec<FetchableTopicResponse>, name: &str, topic_id: Uuid) -> &'a mut FetchableTopicResponse {
-    let known = responses
-        .iter()
-        .rposition(|response| response.topic.as_str() == name && response.topic_id == topic_id);
-    let index = known.unwrap_or_else(|| {
+/// The topic's part of the response.
+fn topic_of<'a, 'k>(
+    responses: &'a mut Vec<FetchableTopicResponse>,
+    places: &mut BTreeMap<(&'k str, Uuid), usize>,
+    key: &'k FetchKey,
+) -> &'a mut FetchableTopicResponse {
+    let index = *places.entry((&key.topic, key.topic_id)).or_insert_with(|| {
         responses.push(FetchableTopicResponse {
-            topic: KString::from(name),
-            topic_id,
+            topic: KString::from(&*key.topic),
+            topic_id: key.topic_id,
             ..FetchableTopicResponse::default()
         });
         responses.len() - 1

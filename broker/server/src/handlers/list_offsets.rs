@@ -24,7 +24,7 @@ use crate::{
     context::RequestContext,
     errors::{log_error_code, remote_error_code},
     partition::{Isolation, Partition},
-    validation::section_budget_bytes,
+    validation::SECTION_BYTES_MAX,
 };
 
 // The numbers that stand for places instead of times (KIP-79, KIP-734, KIP-405, KIP-1005).
@@ -84,10 +84,11 @@ async fn list_topic(
         .map(|wish| wish.partition_index)
         .filter(|index| !seen.insert(*index))
         .collect();
+    let mut refused = BTreeSet::new();
     let mut partitions: Vec<ListOffsetsPartitionResponse> = Vec::with_capacity(topic.partitions.len());
     for wish in topic.partitions {
         if twice.contains(&wish.partition_index) {
-            if partitions.iter().all(|answered| answered.partition_index != wish.partition_index) {
+            if refused.insert(wish.partition_index) {
                 partitions.push(failed(wish.partition_index, ErrorCode::InvalidRequest));
             }
             continue;
@@ -242,11 +243,10 @@ fn first_at(partition: &Partition, header: &BatchHeader, batch: &bytes::Bytes, t
             offset: header.base_offset,
         });
     }
-    let budget = section_budget_bytes(&partition.topic_config());
     let section = header
         .compression()
         .ok()?
-        .decompress(&batch.slice(BatchHeader::SIZE..), budget)
+        .decompress(&batch.slice(BatchHeader::SIZE..), SECTION_BYTES_MAX)
         .ok()?;
     let start = partition.log().log_start_offset();
     RecordIter::new(&section, header.record_count)

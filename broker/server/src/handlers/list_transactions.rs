@@ -18,7 +18,9 @@ pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, reques
     };
     let pattern = request.transactional_id_pattern.as_deref().filter(|pattern| !pattern.is_empty());
     // Linear-time matching: a hostile pattern costs its length.
-    let pattern = match pattern.map(|pattern| Regex::new(&format!("^(?:{pattern})$"))).transpose() {
+    // The bare pattern first: brackets that close what is added here would change what is meant.
+    let compiled = pattern.map(|pattern| Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?:{pattern})$"))));
+    let pattern = match compiled.transpose() {
         Ok(pattern) => pattern,
         Err(_) => return refused(ErrorCode::InvalidRegularExpression),
     };
@@ -26,7 +28,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, reques
     let (known, unknown): (Vec<_>, Vec<_>) = request.state_filters.into_iter().partition(|name| state_of(name).is_some());
     let filter = TransactionFilter {
         states: known.iter().filter_map(state_of).collect(),
-        producer_ids: request.producer_id_filters,
+        producer_ids: request.producer_id_filters.into_iter().collect(),
         duration_ms: request.duration_filter,
     };
     // Only states that nothing is ever in were asked for.

@@ -53,4 +53,14 @@ pub(crate) mod write_txn_markers;
 mod decisions;
 mod topology;
 
+use std::collections::BTreeSet;
+
+use millstream_protocol::KString;
+
+/// Each of the names once: a short list of repeats must not become a long answer.
+fn once(names: Vec<KString>) -> Vec<KString> {
+    let mut seen = BTreeSet::new();
+    names.into_iter().filter(|name| seen.insert(name.clone())).collect()
+}
+
 pub(crate) use decisions::not_stored;

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use millstream_core::{
-    metadata::{ClusterImage, image::TopicImage},
+    metadata::{ClusterImage, image::TopicImage, names::printable},
     quota::PRODUCER_BYTE_RATE,
     txn::ProducerIdAndEpoch,
 };
@@ -205,7 +205,7 @@ fn writable_topic<'a>(image: &'a ClusterImage, version: i16, topic: &TopicProduc
         }
         None => Err(Refused::new(
             ErrorCode::UnknownTopicOrPartition,
-            format!("topic {name:?} does not exist"),
+            format!("topic {:?} does not exist", printable(name)),
         )),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use millstream_core::metadata::{ClusterImage, image::PartitionImage};
+use millstream_core::metadata::{ClusterImage, image::PartitionImage, names::printable};
 use millstream_protocol::{
     ErrorCode, KString,
     messages::{
@@ -27,7 +27,10 @@ fn partition<'a>(image: &'a ClusterImage, topic: &str, number: i32) -> Option<&'
 }
 
 fn unknown(topic: &str, number: i32) -> (ErrorCode, String) {
-    (ErrorCode::UnknownTopicOrPartition, format!("No such partition as {topic}-{number}"))
+    (
+        ErrorCode::UnknownTopicOrPartition,
+        format!("No such partition as {}-{number}", printable(topic)),
+    )
 }
 
 fn to_wire(verdict: Verdict) -> (i16, Option<KString>) {

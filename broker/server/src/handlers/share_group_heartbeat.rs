@@ -6,16 +6,13 @@ use millstream_core::{
     group::modern::{ModernHeartbeat, ModernHeartbeatResponse, ModernKind, ModernRefusal},
     metadata::configs::groups::{SHARE_HEARTBEAT_INTERVAL_MS, SHARE_SESSION_TIMEOUT_MS},
 };
-use millstream_protocol::{
-    KString,
-    messages::{
-        ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
-        share_group_heartbeat_response::{Assignment, TopicPartitions},
-    },
+use millstream_protocol::messages::{
+    ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
+    share_group_heartbeat_response::{Assignment, TopicPartitions},
 };
 
 use super::consumer_group_heartbeat::group_number;
-use crate::{broker::Broker, context::RequestContext};
+use crate::{broker::Broker, context::RequestContext, errors::message};
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
@@ -57,7 +54,7 @@ pub(crate) async fn handle(
 fn refused(refusal: ModernRefusal) -> ShareGroupHeartbeatResponse {
     ShareGroupHeartbeatResponse {
         error_code: refusal.code.code(),
-        error_message: Some(KString::from(refusal.message.as_str())),
+        error_message: Some(message(&refusal.message)),
         ..ShareGroupHeartbeatResponse::default()
     }
 }

@@ -17,13 +17,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{
-    frames::{FIRST_FRAME_BYTES_MAX, FrameBuffer},
-    writer,
-};
+use super::{frames::FrameBuffer, writer};
 use crate::{
     broker::Broker,
-    dispatch::{Answer, BoxFuture, Client, dispatch},
+    dispatch::{Answer, BoxFuture, Client, dispatch, is_served},
 };
 
 /// Requests of one connection that may be in flight. Kafka's clients send at most 5; further ones wait in the socket.
@@ -41,6 +38,22 @@ pub(super) struct Limits {
     pub frame_memory: Arc<Semaphore>,
     /// Units in `frame_memory`.
     pub frame_memory_units: usize,
+    /// As much again for the requests that wait for a group or for records: they must not keep others from starting.
+    pub parked_memory: Arc<Semaphore>,
+}
+
+impl Limits {
+    /// Moves a frame's bytes to the budget of those that wait.
+    fn park(&self, memory: Option<OwnedSemaphorePermit>) -> Result<Option<OwnedSemaphorePermit>, Ended> {
+        let Some(started) = memory else { return Ok(None) };
+        let units = u32::try_from(started.num_permits()).unwrap_or(u32::MAX);
+        match Arc::clone(&self.parked_memory).try_acquire_many_owned(units) {
+            Ok(parked) => Ok(Some(parked)),
+            Err(_) => Err(Ended::Refused(
+                "the requests that wait hold all of millstream.request.memory.bytes".into(),
+            )),
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -107,7 +120,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broke
         buffer: FrameBuffer::default(),
         starting: None,
         waiting: FuturesOrdered::new(),
-        frame_bytes_max: FIRST_FRAME_BYTES_MAX,
+        is_new: true,
         stopping,
     };
     loop {
@@ -124,7 +137,7 @@ struct Connection {
     buffer: FrameBuffer,
     starting: Option<Starting>,
     waiting: FuturesOrdered<BoxFuture<Option<Vec<Chunk>>>>,
-    frame_bytes_max: usize,
+    is_new: bool,
     stopping: watch::Receiver<bool>,
 }
 
@@ -182,14 +195,15 @@ impl Connection {
     /// Starts requests as long as they finish starting at once.
     fn start_requests(&mut self) -> Result<(), Ended> {
         while self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX && self.client.mute.ends().is_none() {
-            let Some(frame) = self
-                .buffer
-                .next(self.frame_bytes_max)
-                .map_err(|error| Ended::Refused(error.to_string()))?
-            else {
+            let max = self.limits.frame_bytes_max;
+            let cut = match self.is_new {
+                true => self.buffer.first(max, is_served),
+                false => self.buffer.next(max),
+            };
+            let Some(frame) = cut.map_err(|error| Ended::Refused(error.to_string()))? else {
                 break;
             };
-            self.frame_bytes_max = self.limits.frame_bytes_max;
+            self.is_new = false;
             let (client, limits) = (Arc::clone(&self.client), Arc::clone(&self.limits));
             let mut starting: Starting = Box::pin(async move {
                 let memory = reserve(&limits, frame.len()).await;
@@ -209,7 +223,11 @@ impl Connection {
                 answer: Box::pin(std::future::ready(Some(chunks))),
                 _memory: memory,
             },
-            Answer::Later(answer) => Waiting { answer, _memory: memory },
+            Answer::Soon(answer) => Waiting { answer, _memory: memory },
+            Answer::Later(answer) => Waiting {
+                answer,
+                _memory: self.limits.park(memory)?,
+            },
             Answer::Nothing => return Ok(()),
             Answer::Close(reason) => return Err(Ended::Refused(reason)),
         };

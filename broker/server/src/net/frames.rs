@@ -2,9 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// Largest first frame of a connection. Until a client has shown that it speaks the protocol, a stranger's "length" (an HTTP
-/// request's `GET ` is 1.2 GB, a TLS hello 352 MB) must cost nothing.
-pub(super) const FIRST_FRAME_BYTES_MAX: usize = 512 * 1024;
+/// Largest first frame of a connection that is not known to be a request. Until a client has shown that it speaks the protocol, a
+/// stranger's "length" (an HTTP request's `GET ` is 1.2 GB, a TLS hello 352 MB) must cost nothing.
+const STRANGE_FRAME_BYTES_MAX: usize = 512 * 1024;
 /// Smallest frame that can hold a request header.
 const FRAME_BYTES_MIN: usize = 8;
 /// The buffer grows with the bytes that arrive, by at most this much at a time, never by what a length field says.
@@ -37,6 +37,21 @@ impl FrameBuffer {
         match self.bytes.first_chunk::<4>() {
             Some(length) => usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0).saturating_add(4),
             None => 0,
+        }
+    }
+
+    /// The first frame of a connection, if it has arrived. It may be as long as any if it begins as a request does: clients that know
+    /// the broker's versions from another connection begin with records.
+    pub fn first(&mut self, max: usize, is_request: impl Fn(i16, i16) -> bool) -> Result<Option<Bytes>, BadLength> {
+        match self.bytes.first_chunk::<8>() {
+            Some([_, _, _, _, key @ .., version_high, version_low])
+                if is_request(i16::from_be_bytes(*key), i16::from_be_bytes([*version_high, *version_low])) =>
+            {
+                self.next(max)
+            }
+            // The bytes that tell come next.
+            None if self.bytes.len() >= 4 => self.next(max).map(|_| None),
+            _ => self.next(max.min(STRANGE_FRAME_BYTES_MAX)),
         }
     }
 
@@ -74,6 +89,20 @@ mod tests {
     }
 
     #[test]
+    fn first_frame_may_be_long_only_if_it_begins_as_a_request() {
+        let max = STRANGE_FRAME_BYTES_MAX + 1;
+        let whole = |key: i16| {
+            let body = [&key.to_be_bytes()[..], &[0, 9], &vec![0; max - 4]].concat();
+            [&i32::try_from(max).unwrap().to_be_bytes()[..], &body].concat()
+        };
+        let is_request = |key, version| key == 0 && version == 9;
+        assert!(buffer(&whole(0)).first(max, is_request).unwrap().is_some());
+        assert!(buffer(&whole(7)).first(max, is_request).is_err());
+        assert_eq!(buffer(&whole(0)[..6]).first(max, is_request).unwrap(), None);
+        assert_eq!(buffer(&[0, 0, 0, 8, 1, 2]).first(max, is_request).unwrap(), None);
+    }
+
+    #[test]
     fn frames_are_cut_whole_and_in_order() {
         let mut stream = buffer(b"\0\0\0\x0812345678\0\0\0\x09abcdefghi\0\0");
         assert_eq!(stream.next(100).unwrap().as_deref(), Some(&b"12345678"[..]));
@@ -91,10 +120,10 @@ mod tests {
             (&[0, 0, 0, 7][..], 7),
         ] {
             assert_eq!(
-                buffer(bytes).next(FIRST_FRAME_BYTES_MAX),
+                buffer(bytes).next(STRANGE_FRAME_BYTES_MAX),
                 Err(BadLength {
                     length,
-                    max: FIRST_FRAME_BYTES_MAX
+                    max: STRANGE_FRAME_BYTES_MAX
                 })
             );
         }

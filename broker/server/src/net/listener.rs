@@ -8,7 +8,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::connection::{self, Ended, Limits};
+use super::{
+    admission::{Admission, Complaints, Pace},
+    connection::{self, Ended, Limits},
+};
 use crate::broker::Broker;
 
 /// Time that connections get to end once the broker stops.
@@ -66,17 +69,28 @@ impl Listener {
             idle: Duration::from_millis(u64::try_from(broker.config.number("connections.max.idle.ms")).unwrap_or(u64::MAX)),
             frame_memory: Arc::new(Semaphore::new(frame_memory_units.min(Semaphore::MAX_PERMITS))),
             frame_memory_units,
+            parked_memory: Arc::new(Semaphore::new(frame_memory_units.min(Semaphore::MAX_PERMITS))),
         });
-        let connections_max = broker.config.size("max.connections");
+        let admission = Admission::new(&broker.config);
+        let complaints = Arc::new(Complaints::default());
+        let mut pace = Pace::new(broker.config.number("max.connection.creation.rate"));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) if connections.len() < connections_max => {
-                        let (broker, limits) = (Arc::clone(&broker), Arc::clone(&limits));
-                        connections.spawn(run(stream, peer, broker, limits));
-                    }
-                    Ok((_, peer)) => tracing::warn!(%peer, connections_max, "connection refused: max.connections is reached"),
+                // Cancel safe: what is not accepted yet waits in the listener's queue.
+                accepted = pace.turn(self.listener.accept()) => match accepted {
+                    Ok((stream, peer)) => match admission.admit(peer.ip()) {
+                        Ok(seat) => {
+                            let (broker, limits, complaints) = (Arc::clone(&broker), Arc::clone(&limits), Arc::clone(&complaints));
+                            connections.spawn(async move {
+                                run(stream, peer, broker, limits, &complaints).await;
+                                drop(seat);
+                            });
+                        }
+                        Err(full) => complaints.about(|suppressed| {
+                            tracing::warn!(%peer, suppressed, "connection refused: {full} is reached");
+                        }),
+                    },
                     Err(error) => {
                         tracing::warn!(%error, "accept failed");
                         tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -93,7 +107,7 @@ impl Listener {
     }
 }
 
-async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: Arc<Limits>) {
+async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: Arc<Limits>, complaints: &Complaints) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "set TCP_NODELAY");
     }
@@ -103,6 +117,8 @@ async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: A
     match ended {
         Ended::ByClient | Ended::Idle | Ended::Stopping => tracing::debug!(%peer, reason = %ended, "connection ended"),
         Ended::Io(_) | Ended::WithinFrame => tracing::debug!(%peer, reason = %ended, "connection broke"),
-        Ended::NotReading | Ended::Refused(_) => tracing::warn!(%peer, reason = %ended, "connection closed"),
+        Ended::NotReading | Ended::Refused(_) => complaints.about(|suppressed| {
+            tracing::warn!(%peer, suppressed, reason = %ended, "connection closed");
+        }),
     }
 }

@@ -1,5 +1,6 @@
 //! Sockets, frames and pipelining. Nothing in here knows what a request means.
 
+mod admission;
 mod connection;
 mod frames;
 mod listener;

@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant};
 use crate::{
     broker::{Broker, Named},
     partition::{Isolation, Partition},
-    validation::section_budget_bytes,
+    validation::SECTION_BYTES_MAX,
     views::{self, ReadWish},
 };
 
@@ -108,7 +108,7 @@ fn copy_batch(
 ) -> Result<i64, ErrorCode> {
     let codec = header.compression().map_err(|_| ErrorCode::CorruptMessage)?;
     let section = codec
-        .decompress(&batch.slice(BatchHeader::SIZE..), section_budget_bytes(&source.topic_config()))
+        .decompress(&batch.slice(BatchHeader::SIZE..), SECTION_BYTES_MAX)
         .map_err(|_| ErrorCode::CorruptMessage)?;
     let reason = match run.reason {
         GivenUpReason::Rejected => "rejected",

@@ -4,6 +4,11 @@
 //! or sum holds `4: double` or `6: sfixed64`, one of a histogram `4: fixed64 count` and `5: double sum`. Attributes (7, of histograms 9) go into
 //! the name. Source: opentelemetry-proto, metrics/v1.
 
+/// Longest name of a series, with its attributes, in bytes; longer ones are left out.
+const NAME_BYTES_MAX: usize = 1024;
+/// Most data points of a push that are kept.
+const POINTS_MAX: usize = 10_000;
+
 /// A field of a protobuf message.
 enum Value<'a> {
     Fixed64(u64),
@@ -78,9 +83,11 @@ pub(super) fn points(bytes: &[u8]) -> Option<Vec<(String, f64)>> {
 }
 
 fn metric_points(metric: &[u8], points: &mut Vec<(String, f64)>) -> Option<()> {
-    let name = messages(metric, 1)?
-        .first()
-        .map(|name| String::from_utf8_lossy(name).into_owned())?;
+    let name = messages(metric, 1)?.first().copied()?;
+    if name.len() > NAME_BYTES_MAX {
+        return Some(());
+    }
+    let name = String::from_utf8_lossy(name).into_owned();
     for kind in [5, 7] {
         for point in messages(metric, kind)?
             .into_iter()
@@ -88,45 +95,70 @@ fn metric_points(metric: &[u8], points: &mut Vec<(String, f64)>) -> Option<()> {
             .collect::<Option<Vec<_>>>()?
             .concat()
         {
-            let name = with_attributes(&name, point, 7)?;
+            if points.len() >= POINTS_MAX {
+                return Some(());
+            }
+            let Named::As(name) = with_attributes(&name, point, 7)? else {
+                continue;
+            };
+            let mut last = None;
             for (tag, value) in fields(point)? {
                 match (tag, value) {
-                    (4, Value::Fixed64(bits)) => points.push((name.clone(), f64::from_bits(bits))),
-                    (6, Value::Fixed64(bits)) => points.push((name.clone(), bits.cast_signed() as f64)),
+                    (4, Value::Fixed64(bits)) => last = Some(f64::from_bits(bits)),
+                    (6, Value::Fixed64(bits)) => last = Some(bits.cast_signed() as f64),
                     _ => {}
                 }
             }
+            points.extend(last.map(|value| (name, value)));
         }
     }
     for histogram in messages(metric, 9)? {
         for point in messages(histogram, 1)? {
-            let name = with_attributes(&name, point, 9)?;
+            if points.len() >= POINTS_MAX {
+                return Some(());
+            }
+            let Named::As(name) = with_attributes(&name, point, 9)? else {
+                continue;
+            };
+            let (mut count, mut sum) = (None, None);
             for (tag, value) in fields(point)? {
                 match (tag, value) {
-                    (4, Value::Fixed64(count)) => points.push((format!("{name}.count"), count as f64)),
-                    (5, Value::Fixed64(bits)) => points.push((format!("{name}.sum"), f64::from_bits(bits))),
+                    (4, Value::Fixed64(bits)) => count = Some(bits as f64),
+                    (5, Value::Fixed64(bits)) => sum = Some(f64::from_bits(bits)),
                     _ => {}
                 }
             }
+            points.extend(count.map(|count| (format!("{name}.count"), count)));
+            points.extend(sum.map(|sum| (format!("{name}.sum"), sum)));
         }
     }
     Some(())
 }
 
-fn with_attributes(name: &str, point: &[u8], number: u64) -> Option<String> {
+/// A series' name with its attributes, unless they are too long to be kept.
+enum Named {
+    As(String),
+    TooLong,
+}
+
+fn with_attributes(name: &str, point: &[u8], number: u64) -> Option<Named> {
     let mut parts = Vec::new();
+    let mut len = name.len();
     for attribute in messages(point, number)? {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let key = messages(attribute, 1)?.first().map(|key| text(key)).unwrap_or_default();
+        let key = messages(attribute, 1)?.first().copied().unwrap_or_default();
         let value = messages(attribute, 2)?.first().map(|value| messages(value, 1)).unwrap_or_default();
-        let value = value?.first().map(|value| text(value)).unwrap_or_default();
-        parts.push(format!("{key}={value}"));
+        let value = value?.first().copied().unwrap_or_default();
+        len += key.len() + value.len();
+        if len > NAME_BYTES_MAX {
+            return Some(Named::TooLong);
+        }
+        parts.push(format!("{}={}", String::from_utf8_lossy(key), String::from_utf8_lossy(value)));
     }
-    Some(if parts.is_empty() {
+    Some(Named::As(if parts.is_empty() {
         name.to_owned()
     } else {
         format!("{name}{{{}}}", parts.join(","))
-    })
+    }))
 }
 
 /// One gauge, for tests.
@@ -141,6 +173,28 @@ pub(super) fn sample(name: &str, value: f64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_names_and_repeated_values_cost_no_more_than_the_push() {
+        assert_eq!(points(&sample(&"n".repeat(100), 1.0)).map(|points| points.len()), Some(1));
+        let wrap = |number: u8, body: &[u8]| [&[number << 3 | 2], &length(body.len())[..], body].concat();
+        let value = [&[4 << 3 | 1][..], &[0; 8]].concat();
+        let metric = |name: &[u8], point: &[u8]| wrap(1, &wrap(2, &wrap(2, &[wrap(1, name), wrap(5, &wrap(1, point))].concat())));
+        assert_eq!(points(&metric(&[b'n'; 300_000], &value)), Some(Vec::new()));
+        assert_eq!(points(&metric(b"n", &value.repeat(50_000))), Some(vec![("n".to_owned(), 0.0)]));
+        let attribute = wrap(7, &wrap(1, &[b'k'; 2000]));
+        assert_eq!(points(&metric(b"n", &[attribute, value].concat())), Some(Vec::new()));
+    }
+
+    fn length(mut len: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while len >= 0x80 {
+            bytes.push((len & 0x7f) as u8 | 0x80);
+            len >>= 7;
+        }
+        bytes.push(len as u8);
+        bytes
+    }
 
     #[test]
     fn gauges_are_read_and_damage_is_noticed() {

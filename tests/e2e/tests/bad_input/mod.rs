@@ -1,5 +1,6 @@
 //! Bad input of every kind: the error names what is wrong and what to do, nothing is left behind, and the broker stays alive.
 
+mod memory;
 mod requests;
 mod start;
 mod wire;

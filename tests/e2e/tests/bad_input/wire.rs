@@ -72,7 +72,7 @@ fn unknown_version_of_api_versions_is_answered_so_that_clients_step_down() -> Re
 fn bodies_of_garbage_close_the_connection() -> Result<()> {
     let broker = Broker::start(Options::new())?;
     let mut state = 0x9e37_79b9_u32;
-    for key in 0..=75 {
+    for key in 0..=92 {
         let garbage: Vec<u8> = (0..200)
             .map(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

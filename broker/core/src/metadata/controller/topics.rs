@@ -77,7 +77,10 @@ pub fn create_topics(context: &Context<'_>, topics: &[NewTopic], validate_only: 
         } else if names::is_reserved(&topic.name) {
             Err(Refusal::new(
                 ErrorCode::InvalidTopicException,
-                format!("Topic name is invalid: '{}' is reserved for the broker", topic.name),
+                format!(
+                    "Topic name is invalid: '{}' is reserved for the broker",
+                    names::printable(&topic.name)
+                ),
             ))
         } else {
             create(context, &mut draft, &mut claims, topic)

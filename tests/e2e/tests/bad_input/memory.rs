@@ -1,0 +1,164 @@
+//! What strangers can make the broker hold in memory, and for how long.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use millstream_e2e::{
+    broker::{Broker, Options},
+    wire::{RawConnection, Reply, check_alive, request},
+};
+
+/// The longest string that the protocol has.
+const LONGEST: usize = 32_767;
+/// Bytes of each request's list.
+const LIST_BYTES: usize = 480 << 10;
+/// What one such request may cost, in bytes: many times the frame, far less than the list times the name.
+const COST_MAX: u64 = 160 << 20;
+
+fn text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend((text.len() as u16).to_be_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+/// A list of as many of these items as fit.
+fn list(bytes: &mut Vec<u8>, item: impl Fn(u32) -> Vec<u8>) {
+    let count = LIST_BYTES / item(0).len();
+    bytes.extend((count as u32).to_be_bytes());
+    (0..count as u32).for_each(|index| bytes.extend(item(index)));
+}
+
+/// Requests of half a megabyte that name one thing very often.
+fn repetitive() -> Vec<(&'static str, i16, i16, Vec<u8>)> {
+    let name = "n".repeat(LONGEST);
+    let one = 1_u32.to_be_bytes();
+    let mut fetch = [&(-1_i32).to_be_bytes()[..], &[0; 8], &i32::MAX.to_be_bytes(), &[0], &one].concat();
+    text(&mut fetch, &name);
+    list(&mut fetch, |index| {
+        [&index.to_be_bytes()[..], &[0; 8], &1_u32.to_be_bytes()].concat()
+    });
+    let mut produce = [&[0xff, 0xff, 0, 1][..], &1000_u32.to_be_bytes(), &one].concat();
+    text(&mut produce, &name);
+    list(&mut produce, |index| [index.to_be_bytes(), (-1_i32).to_be_bytes()].concat());
+    let mut elect = [&[0][..], &one].concat();
+    text(&mut elect, &name);
+    list(&mut elect, |index| index.to_be_bytes().to_vec());
+    elect.extend(1000_u32.to_be_bytes());
+    let mut commit = Vec::new();
+    text(&mut commit, &name);
+    commit.extend((-1_i32).to_be_bytes());
+    text(&mut commit, "");
+    commit.extend((-1_i64).to_be_bytes());
+    commit.extend(one);
+    text(&mut commit, "there");
+    list(&mut commit, |_| [&[0; 12][..], &[0xff, 0xff]].concat());
+    let mut offsets = Vec::new();
+    text(&mut offsets, "group");
+    offsets.extend(one);
+    text(&mut offsets, "there");
+    list(&mut offsets, |_| vec![0; 4]);
+    let mut groups = Vec::new();
+    list(&mut groups, |_| vec![0, 1, b'g']);
+    let mut duplicates = [&(-1_i32).to_be_bytes()[..], &one].concat();
+    text(&mut duplicates, "there");
+    list(&mut duplicates, |index| [&(index / 2).to_be_bytes()[..], &[0xff; 8]].concat());
+    vec![
+        ("Fetch", 1, 4, fetch),
+        ("Produce", 0, 3, produce),
+        ("ElectLeaders", 43, 1, elect),
+        ("OffsetCommit", 8, 2, commit),
+        ("OffsetFetch", 9, 1, offsets),
+        ("DescribeGroups", 15, 0, groups),
+        ("ListOffsets", 2, 1, duplicates),
+    ]
+}
+
+#[test]
+fn request_that_names_one_thing_very_often_costs_little_memory_and_time() -> Result<()> {
+    let broker = Broker::start(Options::new())?;
+    broker.verb(&["topic", "create", "there"])?;
+    for (what, key, version, body) in repetitive() {
+        let before = broker.peak_memory_bytes()?;
+        let started = Instant::now();
+        let mut connection = RawConnection::open(&broker)?;
+        connection.send(&request(key, version, 1, &body));
+        // Whichever way, it ends.
+        connection.answer_or_close().with_context(|| what.to_owned())?;
+        check_alive(&broker).with_context(|| what.to_owned())?;
+        let cost = broker.peak_memory_bytes()?.saturating_sub(before);
+        ensure!(cost < COST_MAX, "{what} of {} bytes cost {cost} bytes", body.len());
+        println!("{what}: {cost} bytes, {:?}", started.elapsed());
+    }
+    Ok(())
+}
+
+#[test]
+fn requests_that_wait_do_not_keep_others_from_starting() -> Result<()> {
+    let broker = Broker::start(Options::new().set("millstream.request.memory.bytes", "1048576"))?;
+    broker.verb(&["topic", "create", "idle"])?;
+    // One that waits for a gigabyte in a topic without records, in a frame of 900 kB; another one finds no room to wait, and is closed.
+    let mut body = [&(-1_i32).to_be_bytes()[..], &60_000_u32.to_be_bytes(), &(1_u32 << 30).to_be_bytes()].concat();
+    body.extend(i32::MAX.to_be_bytes());
+    body.push(0);
+    body.extend(1_u32.to_be_bytes());
+    text(&mut body, "idle");
+    let count = 900_000_u32 / 16;
+    body.extend(count.to_be_bytes());
+    for _ in 0..count {
+        body.extend([&[0; 12][..], &1_u32.to_be_bytes()].concat());
+    }
+    let mut waiting = RawConnection::open(&broker)?;
+    waiting.send(&request(1, 4, 1, &body));
+    let mut second = RawConnection::open(&broker)?;
+    second.send(&request(1, 4, 1, &body));
+    ensure!(second.reply()? == Reply::Closed, "there is no room for two that wait");
+    let value = "v".repeat(100_000);
+    let line = broker.file("line", value.as_bytes())?;
+    let started = Instant::now();
+    broker.verb(&["produce", "idle", &line])?;
+    ensure!(
+        started.elapsed() < Duration::from_secs(30),
+        "a request had to wait for one that waits"
+    );
+    Ok(())
+}
+
+#[test]
+fn first_request_of_a_connection_may_be_large() -> Result<()> {
+    let broker = Broker::start(Options::new())?;
+    // Produce to a topic that is not there, with 700 kB of something: an answer, and no closed connection.
+    let mut body = [&[0xff, 0xff, 0, 1][..], &1000_u32.to_be_bytes(), &1_u32.to_be_bytes()].concat();
+    text(&mut body, "ghost");
+    body.extend(1_u32.to_be_bytes());
+    body.extend(0_u32.to_be_bytes());
+    body.extend(700_000_u32.to_be_bytes());
+    body.extend(vec![7; 700_000]);
+    let mut connection = RawConnection::open(&broker)?;
+    connection.send(&request(0, 3, 9, &body));
+    let reply = connection.reply()?;
+    ensure!(
+        matches!(&reply, Reply::Frame(frame) if frame.starts_with(&[0, 0, 0, 9])),
+        "{reply:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn names_too_long_to_be_repeated_are_refused_by_code() -> Result<()> {
+    let broker = Broker::start(Options::new().set("auto.create.topics.enable", "false"))?;
+    let mut body = [&[0xff, 0xff, 0, 1][..], &1000_u32.to_be_bytes(), &1_u32.to_be_bytes()].concat();
+    text(&mut body, &"n".repeat(LONGEST));
+    body.extend(1_u32.to_be_bytes());
+    body.extend([&[0; 4][..], &[0xff; 4]].concat());
+    let mut connection = RawConnection::open(&broker)?;
+    connection.send(&request(0, 8, 1, &body));
+    let Reply::Frame(frame) = connection.reply()? else {
+        anyhow::bail!("the connection was closed")
+    };
+    // Correlation id, one topic with its name, one partition and its index, then the code: UNKNOWN_TOPIC_OR_PARTITION.
+    ensure!(
+        frame
+            .get(4 + 4 + 2 + LONGEST + 4 + 4..)
+            .is_some_and(|rest| rest.starts_with(&[0, 3]))
+    );
+    Ok(())
+}
