@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use millstream_core::group::{
-    Decision, GroupCoordinator, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeavingMember,
-    OffsetCommitPartition, OffsetCommitRequest, OffsetFetchRequest, ParkedResponse, SyncGroupRequest, SyncGroupResponse, Token,
+use millstream_core::{
+    group::{
+        Decision, GroupCoordinator, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeavingMember,
+        OffsetCommitPartition, OffsetCommitRequest, OffsetFetchRequest, ParkedResponse, SyncGroupRequest, SyncGroupResponse, Token,
+    },
+    metadata::ClusterImage,
 };
 use millstream_history::history::{Answer, Call, CallId, Partition};
 use millstream_protocol::ErrorCode;
+use uuid::Uuid;
 
 use crate::{groups::GroupAnswer, stage::Stage};
 
@@ -103,7 +107,10 @@ impl Consumer {
             supports_skipping_assignment: true,
         };
         self.positions.clear();
-        let token = Self::request(stage, |groups, now_ms, token| no_answer(groups.join_group(now_ms, token, request)));
+        let image = ClusterImage::empty(Uuid::nil());
+        let token = Self::request(stage, |groups, now_ms, token| {
+            no_answer(groups.join_group(now_ms, token, request, &image))
+        });
         self.phase = Phase::Joining(token);
     }
 
@@ -156,7 +163,10 @@ impl Consumer {
             protocol_name: Some("range".to_owned()),
             assignments,
         };
-        let token = Self::request(stage, |groups, now_ms, token| no_answer(groups.sync_group(now_ms, token, request)));
+        let image = ClusterImage::empty(Uuid::nil());
+        let token = Self::request(stage, |groups, now_ms, token| {
+            no_answer(groups.sync_group(now_ms, token, request, &image))
+        });
         self.phase = Phase::Syncing(token, call);
     }
 

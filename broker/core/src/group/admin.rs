@@ -186,15 +186,6 @@ impl GroupCoordinator {
         self.hard.modern(group_id).is_some_and(|group| !group.members.is_empty())
     }
 
-    /// An empty classic group becomes a group of another kind; its offsets stay.
-    pub(super) fn retire_classic(&mut self, group_id: &str, records: &mut Vec<GroupRecord>) {
-        let mut decision = Decision::default();
-        if self.groups.contains_key(group_id) {
-            self.bury(group_id, &mut decision);
-        }
-        records.append(&mut decision.records);
-    }
-
     /// Removes an empty group itself.
     pub(super) fn bury(&mut self, group_id: &str, decision: &mut Decision) {
         if let Some(group) = self.groups.remove(group_id) {

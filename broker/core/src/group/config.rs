@@ -2,6 +2,43 @@
 
 use thiserror::Error;
 
+/// `group.consumer.migration.policy`: whether a group with members may change between the classic and the consumer protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MigrationPolicy {
+    /// Both ways.
+    #[default]
+    Bidirectional,
+    /// From classic to consumer.
+    Upgrade,
+    /// From consumer to classic.
+    Downgrade,
+    /// Only while it is empty.
+    Disabled,
+}
+
+impl MigrationPolicy {
+    /// The policy of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [
+            ("bidirectional", Self::Bidirectional),
+            ("upgrade", Self::Upgrade),
+            ("downgrade", Self::Downgrade),
+            ("disabled", Self::Disabled),
+        ];
+        all.into_iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, policy)| policy)
+    }
+
+    pub(super) fn upgrades(self) -> bool {
+        matches!(self, Self::Bidirectional | Self::Upgrade)
+    }
+
+    pub(super) fn downgrades(self) -> bool {
+        matches!(self, Self::Bidirectional | Self::Downgrade)
+    }
+}
+
 /// Settings of the group coordinator. All durations are milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupConfig {
@@ -34,6 +71,8 @@ pub struct GroupConfig {
     pub share_members_max: usize,
     /// `group.consumer.assignors` (uniform, range): the first is the default.
     pub consumer_assignors: Vec<String>,
+    /// `group.consumer.migration.policy` (bidirectional)
+    pub migration: MigrationPolicy,
     /// The largest encoded group record, in bytes: what fits into a batch of the offsets topic (its `max.message.bytes`, less the framing).
     pub group_record_bytes_max: usize,
 }
@@ -55,6 +94,7 @@ impl Default for GroupConfig {
             consumer_members_max: i32::MAX as usize,
             share_members_max: 200,
             consumer_assignors: vec!["uniform".to_owned(), "range".to_owned()],
+            migration: MigrationPolicy::default(),
             group_record_bytes_max: 1_000_000,
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_protocol::error_code::ErrorCode;
+use uuid::Uuid;
 
 use super::{
     Decision, GroupConfig, GroupMetadata, GroupRecord, HardState, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
@@ -11,6 +12,7 @@ use super::{
     state::{ClassicGroup, Turn},
     timers::{TimerKey, Timers},
 };
+use crate::metadata::ClusterImage;
 
 /// Coordinates the groups of one partition. The module doc of [`super`] says how to drive it.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct GroupCoordinator {
     pub(super) revocation_epochs: BTreeMap<TimerKey, i32>,
     /// The image that a consumer or share group was last checked with.
     pub(super) checked_images: BTreeMap<String, u64>,
+    /// Names of the topics and views that consumer groups subscribe to.
+    pub(super) topic_names: BTreeMap<Uuid, String>,
 }
 
 impl GroupCoordinator {
@@ -40,6 +44,7 @@ impl GroupCoordinator {
             regexes: Regexes::default(),
             revocation_epochs: BTreeMap::new(),
             checked_images: BTreeMap::new(),
+            topic_names: BTreeMap::new(),
         }
     }
 
@@ -68,6 +73,7 @@ impl GroupCoordinator {
             regexes: _,
             revocation_epochs: _,
             checked_images: _,
+            topic_names: _,
         } = self;
         for (group_id, group) in hard.modern_groups() {
             let timeout_ms = match group.kind {
@@ -93,8 +99,8 @@ impl GroupCoordinator {
             for member_id in group.member_ids() {
                 group.renew_session(&mut turn, &member_id);
             }
-            if group.member_count() > config.members_max {
-                // group.max.size became smaller: rejoining decides who stays.
+            // If group.max.size became smaller, rejoining decides who stays.
+            if group.member_count() > config.members_max || metadata.is_leaderless() {
                 group.begin_rebalance(&mut turn);
             }
             groups.insert(group_id.clone(), group);
@@ -140,6 +146,7 @@ impl GroupCoordinator {
     pub fn tick(&mut self, now_ms: i64) -> Decision {
         let mut decision = Decision::default();
         while let Some(key) = self.timers.pop_due(now_ms) {
+            let is_modern = key.is_of_modern_group();
             match key {
                 TimerKey::Session { group_id, member_id } => {
                     self.with_group(now_ms, &group_id, &mut decision, |group, turn| {
@@ -152,14 +159,19 @@ impl GroupCoordinator {
                 TimerKey::Sync { group_id } => {
                     self.with_group(now_ms, &group_id, &mut decision, |group, turn| group.on_sync_timer(turn));
                 }
-                TimerKey::ModernSession { kind, group_id, member_id } => self.on_modern_session(kind, &group_id, &member_id, &mut decision),
+                TimerKey::ModernSession { kind, group_id, member_id } => {
+                    self.on_modern_session(now_ms, kind, &group_id, member_id, &mut decision);
+                }
+                TimerKey::Rejoin { group_id, member_id } | TimerKey::MemberSync { group_id, member_id } => {
+                    self.on_modern_session(now_ms, ModernKind::Consumer, &group_id, member_id, &mut decision);
+                }
                 TimerKey::Revocation { group_id, member_id } => {
                     let key = TimerKey::Revocation {
                         group_id: group_id.clone(),
                         member_id: member_id.clone(),
                     };
                     if let Some(epoch) = self.revocation_epochs.remove(&key) {
-                        self.on_revocation(&group_id, &member_id, epoch, &mut decision);
+                        self.on_revocation(now_ms, &group_id, &member_id, epoch, &mut decision);
                     }
                 }
                 TimerKey::OffsetExpiry => {
@@ -169,15 +181,23 @@ impl GroupCoordinator {
                     self.timers.schedule(TimerKey::OffsetExpiry, now_ms.saturating_add(interval_ms));
                 }
             }
+            if is_modern && !decision.records.is_empty() {
+                // What else is due must see what these records make of the group: the next tick is at once.
+                break;
+            }
         }
         decision
     }
 
-    /// JoinGroup. Answered under `token`, in this decision or a later one.
-    pub fn join_group(&mut self, now_ms: i64, token: Token, request: JoinGroupRequest) -> Decision {
+    /// JoinGroup. `image` is the metadata that a consumer group's subscriptions are resolved with. Answered under `token`, in this decision or a later one.
+    pub fn join_group(&mut self, now_ms: i64, token: Token, request: JoinGroupRequest, image: &ClusterImage) -> Decision {
         let mut decision = Decision::default();
+        let validated = join::validate(&request, &self.config);
+        if validated.is_ok() && self.is_consumer_group(&request.group_id) {
+            return self.join_consumer_group(now_ms, token, request, image);
+        }
         let is_known = self.groups.contains_key(&request.group_id);
-        let refused = match join::validate(&request, &self.config) {
+        let refused = match validated {
             // A group springs into being for a member without id only; any other lost its group.
             Ok(()) if !is_known && !request.member_id.is_empty() => Some(ErrorCode::UnknownMemberId),
             Ok(()) => None,
@@ -204,8 +224,13 @@ impl GroupCoordinator {
     }
 
     /// SyncGroup. Answered under `token`, in this decision or a later one.
-    pub fn sync_group(&mut self, now_ms: i64, token: Token, request: SyncGroupRequest) -> Decision {
+    pub fn sync_group(&mut self, now_ms: i64, token: Token, request: SyncGroupRequest, image: &ClusterImage) -> Decision {
         let mut decision = Decision::default();
+        if self.is_consumer_group(&request.group_id) {
+            let response = ParkedResponse::Sync(self.sync_consumer_group(now_ms, request, image));
+            decision.replies.push(Reply { token, response });
+            return decision;
+        }
         let group_id = request.group_id.clone();
         if self
             .with_group(now_ms, &group_id, &mut decision, |group, turn| group.sync(turn, token, request))
@@ -222,6 +247,9 @@ impl GroupCoordinator {
 
     /// Heartbeat.
     pub fn heartbeat(&mut self, now_ms: i64, request: &HeartbeatRequest) -> ErrorCode {
+        if self.is_consumer_group(&request.group_id) {
+            return self.heartbeat_consumer_group(now_ms, request);
+        }
         let mut decision = Decision::default();
         let outcome = self.with_group(now_ms, &request.group_id, &mut decision, |group, turn| {
             group.heartbeat(turn, request)
@@ -245,7 +273,7 @@ impl GroupCoordinator {
         }
         let group_id = request.group_id.clone();
         let members = if self.hard.modern(&group_id).is_some() {
-            self.leave_by_request(&group_id, request.members, &mut decision.records)
+            self.leave_by_request(now_ms, &group_id, request.members, &mut decision)
         } else if self.groups.contains_key(&group_id) {
             self.with_group(now_ms, &group_id, &mut decision, |group, turn| group.leave(turn, request))
                 .unwrap_or_default()

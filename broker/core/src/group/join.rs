@@ -211,7 +211,7 @@ impl ClassicGroup {
     }
 }
 
-fn rebalance_timeout_ms(request: &JoinGroupRequest) -> i32 {
+pub(super) fn rebalance_timeout_ms(request: &JoinGroupRequest) -> i32 {
     if request.rebalance_timeout_ms < 0 {
         request.session_timeout_ms
     } else {
@@ -220,7 +220,7 @@ fn rebalance_timeout_ms(request: &JoinGroupRequest) -> i32 {
 }
 
 /// `group.instance.id` or client id, a dash, and the uuid.
-fn new_member_id(request: &JoinGroupRequest) -> String {
+pub(super) fn new_member_id(request: &JoinGroupRequest) -> String {
     let prefix = request.group_instance_id.as_deref().unwrap_or(&request.client_id);
     let cut = prefix.floor_char_boundary(MEMBER_ID_PREFIX_BYTES_MAX);
     format!("{}-{}", prefix.get(..cut).unwrap_or_default(), request.member_uuid)

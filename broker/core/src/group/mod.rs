@@ -40,6 +40,7 @@
 //! [`JoinGroupRequest::requires_known_member_id`]).
 
 mod config;
+mod consumer_protocol;
 mod messages;
 mod records;
 mod timers;
@@ -73,7 +74,7 @@ mod static_tests;
 #[cfg(test)]
 mod test_client;
 
-pub use config::{GroupConfig, GroupConfigError};
+pub use config::{GroupConfig, GroupConfigError, MigrationPolicy};
 pub use coordinator::GroupCoordinator;
 pub use group_state::GroupState;
 pub use hard_state::HardState;

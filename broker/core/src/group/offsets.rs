@@ -49,8 +49,12 @@ impl GroupCoordinator {
             if is_transactional && epoch < 0 && request.member_id.is_empty() {
                 return Ok(());
             }
-            if !is_transactional && epoch >= 0 && !request.knows_group_id_not_found {
-                // A classic client's generation means nothing here.
+            if !is_transactional
+                && epoch >= 0
+                && !request.knows_group_id_not_found
+                && self.is_modern_member(&request.group_id, &request.member_id)
+            {
+                // A version that cannot say that the epoch is stale.
                 return Err(ErrorCode::UnsupportedVersion);
             }
             let stale = |error| match error {

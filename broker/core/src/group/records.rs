@@ -203,6 +203,11 @@ impl CommittedOffset {
 }
 
 impl GroupMetadata {
+    /// Whether members wait for a rebalance that a failover interrupted: a consumer group became classic, and elected nobody yet.
+    pub(super) fn is_leaderless(&self) -> bool {
+        self.leader.is_none() && !self.members.is_empty()
+    }
+
     pub(super) fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         out.put_i16(GROUP_VALUE_VERSION);

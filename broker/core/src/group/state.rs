@@ -126,6 +126,22 @@ impl ClassicGroup {
         )
     }
 
+    /// A stable group of consumers without a leader, which is to rebalance at once.
+    pub fn of_consumers(id: String, generation: i32, members: Vec<Member>) -> Self {
+        let metadata = GroupMetadata {
+            protocol_type: "consumer".to_owned(),
+            generation,
+            ..GroupMetadata::default()
+        };
+        let mut group = Self::from_metadata(id, &metadata);
+        group.state = GroupState::Stable;
+        members.into_iter().for_each(|member| group.add(member));
+        group.leader = None;
+        group.protocol = group.select_protocol();
+        group.subscribed_topics = group.read_subscribed_topics();
+        group
+    }
+
     /// The group as the log has it.
     pub fn from_metadata(id: String, metadata: &GroupMetadata) -> Self {
         let mut group = Self {

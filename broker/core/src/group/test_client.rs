@@ -7,6 +7,7 @@ use millstream_protocol::error_code::ErrorCode;
 use uuid::Uuid;
 
 use super::*;
+use crate::metadata::ClusterImage;
 
 pub(super) const GROUP: &str = "g";
 
@@ -14,6 +15,7 @@ pub(super) const GROUP: &str = "g";
 pub(super) struct Shell {
     pub coordinator: GroupCoordinator,
     pub now_ms: i64,
+    pub image: ClusterImage,
     pub log: Vec<GroupRecord>,
     answers: BTreeMap<Token, ParkedResponse>,
     next_token: Token,
@@ -90,6 +92,7 @@ impl Shell {
         Self {
             coordinator,
             now_ms: 0,
+            image: ClusterImage::empty(Uuid::nil()),
             log: Vec::new(),
             answers: BTreeMap::new(),
             next_token: 1,
@@ -119,7 +122,7 @@ impl Shell {
         let token = self.next_token;
         self.next_token += 1;
         request.member_uuid = Uuid::from_u128(token.into());
-        let decision = self.coordinator.join_group(self.now_ms, token, request);
+        let decision = self.coordinator.join_group(self.now_ms, token, request, &self.image);
         self.run(decision);
         token
     }
@@ -127,7 +130,7 @@ impl Shell {
     pub fn sync(&mut self, request: SyncGroupRequest) -> Token {
         let token = self.next_token;
         self.next_token += 1;
-        let decision = self.coordinator.sync_group(self.now_ms, token, request);
+        let decision = self.coordinator.sync_group(self.now_ms, token, request, &self.image);
         self.run(decision);
         token
     }

@@ -40,8 +40,32 @@ pub(super) enum TimerKey {
         /// The member.
         member_id: String,
     },
+    /// The wait for a classic member of a consumer group that was told to join again.
+    Rejoin {
+        /// The group.
+        group_id: String,
+        /// The member.
+        member_id: String,
+    },
+    /// The wait for the SyncGroup of a classic member of a consumer group that joined.
+    MemberSync {
+        /// The group.
+        group_id: String,
+        /// The member.
+        member_id: String,
+    },
     /// The next pass of offset expiry.
     OffsetExpiry,
+}
+
+impl TimerKey {
+    /// Whether it is about a member of a consumer or share group.
+    pub fn is_of_modern_group(&self) -> bool {
+        match self {
+            Self::ModernSession { .. } | Self::Revocation { .. } | Self::Rejoin { .. } | Self::MemberSync { .. } => true,
+            Self::Session { .. } | Self::Join { .. } | Self::Sync { .. } | Self::OffsetExpiry => false,
+        }
+    }
 }
 
 /// A set of deadlines.
@@ -58,6 +82,13 @@ impl Timers {
             self.by_deadline.remove(&(old_ms, key.clone()));
         }
         self.by_deadline.insert((deadline_ms, key));
+    }
+
+    /// Sets the deadline of a key that has none.
+    pub fn schedule_if_absent(&mut self, key: TimerKey, deadline_ms: i64) {
+        if !self.deadline_by_key.contains_key(&key) {
+            self.schedule(key, deadline_ms);
+        }
     }
 
     /// Forgets a key.

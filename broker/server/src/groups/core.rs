@@ -1,6 +1,6 @@
 //! The group coordinator as a shard sees it, and the requests that it has parked.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use millstream_core::{
@@ -9,6 +9,7 @@ use millstream_core::{
         Decision, GroupCoordinator, GroupRecord, JoinGroupRequest, JoinGroupResponse, ParkedResponse, Reply, SyncGroupRequest,
         SyncGroupResponse, Token,
     },
+    metadata::ClusterImage,
 };
 use millstream_protocol::ErrorCode;
 use tokio::sync::oneshot;
@@ -101,21 +102,29 @@ impl Effects<GroupCoordinator> for Parked {
 }
 
 impl GroupShard {
-    /// JoinGroup.
-    pub async fn join_group(&self, request: JoinGroupRequest) -> Result<JoinGroupResponse, ErrorCode> {
+    /// JoinGroup. `image` gives the newest metadata when its turn comes.
+    pub async fn join_group(
+        &self,
+        request: JoinGroupRequest,
+        image: impl FnOnce() -> Arc<ClusterImage> + Send + 'static,
+    ) -> Result<JoinGroupResponse, ErrorCode> {
         self.run(move |shard, sender| {
             let token = shard.effects.park(Waiting::Join(sender));
-            let decision = shard.core.join_group(shard.now_ms(), token, request);
+            let decision = shard.core.join_group(shard.now_ms(), token, request, &image());
             shard.carry_out(decided(decision).0)
         })
         .await
     }
 
-    /// SyncGroup.
-    pub async fn sync_group(&self, request: SyncGroupRequest) -> Result<SyncGroupResponse, ErrorCode> {
+    /// SyncGroup. `image` gives the newest metadata when its turn comes.
+    pub async fn sync_group(
+        &self,
+        request: SyncGroupRequest,
+        image: impl FnOnce() -> Arc<ClusterImage> + Send + 'static,
+    ) -> Result<SyncGroupResponse, ErrorCode> {
         self.run(move |shard, sender| {
             let token = shard.effects.park(Waiting::Sync(sender));
-            let decision = shard.core.sync_group(shard.now_ms(), token, request);
+            let decision = shard.core.sync_group(shard.now_ms(), token, request, &image());
             shard.carry_out(decided(decision).0)
         })
         .await

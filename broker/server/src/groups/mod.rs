@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use millstream_core::{
     group::{
         Decision, GroupConfig, GroupCoordinator, GroupDescription, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
-        LeaveGroupRequest, LeaveGroupResponse, ListedGroup, OffsetCommitRequest, OffsetDeleteResponse, OffsetFetchRequest,
+        LeaveGroupRequest, LeaveGroupResponse, ListedGroup, MigrationPolicy, OffsetCommitRequest, OffsetDeleteResponse, OffsetFetchRequest,
         OffsetFetchResponse, PartitionOutcomes, SyncGroupRequest, SyncGroupResponse,
         modern::{ModernDescription, ModernHeartbeat, ModernHeartbeatResponse, ModernKind, ModernRefusal},
     },
@@ -74,12 +74,16 @@ impl GroupService {
 
     /// JoinGroup. Waits for the end of the rebalance.
     pub(crate) async fn join_group(&self, broker: &Arc<Broker>, request: JoinGroupRequest) -> Result<JoinGroupResponse, ErrorCode> {
-        self.shard_of(broker, &request.group_id).await?.join_group(request).await
+        let shard = self.shard_of(broker, &request.group_id).await?;
+        let metadata = Arc::clone(&broker.metadata);
+        shard.join_group(request, move || metadata.image()).await
     }
 
     /// SyncGroup. Waits for the leader's assignment.
     pub(crate) async fn sync_group(&self, broker: &Arc<Broker>, request: SyncGroupRequest) -> Result<SyncGroupResponse, ErrorCode> {
-        self.shard_of(broker, &request.group_id).await?.sync_group(request).await
+        let shard = self.shard_of(broker, &request.group_id).await?;
+        let metadata = Arc::clone(&broker.metadata);
+        shard.sync_group(request, move || metadata.image()).await
     }
 
     /// Heartbeat.
@@ -95,7 +99,11 @@ impl GroupService {
     }
 
     /// LeaveGroup.
-    pub(crate) async fn leave_group(&self, broker: &Arc<Broker>, request: LeaveGroupRequest) -> Result<LeaveGroupResponse, ErrorCode> {
+    pub(crate) async fn leave_group(
+        &self,
+        broker: &Arc<Broker>,
+        request: LeaveGroupRequest,
+    ) -> Result<LeaveGroupResponse, ErrorCode> {
         let shard = self.shard_of(broker, &request.group_id).await?;
         shard.decide(move |groups, now_ms| groups.leave_group(now_ms, request)).await
     }
@@ -286,6 +294,8 @@ pub(crate) fn group_config(config: &BrokerConfig) -> GroupConfig {
             .split(',')
             .map(|name| name.trim().to_owned())
             .collect(),
+        // Its values were checked when it was set.
+        migration: MigrationPolicy::from_name(config.text("group.consumer.migration.policy").trim()).unwrap_or_default(),
         ..GroupConfig::default()
     }
 }

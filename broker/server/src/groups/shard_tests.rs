@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_core::{
     group::{Decision, GroupConfig, GroupCoordinator, JoinGroupRequest, OffsetCommitPartition, OffsetCommitRequest, OffsetFetchRequest},
-    metadata::configs::{BrokerLayers, Overrides, TopicConfig},
+    metadata::{
+        ClusterImage,
+        configs::{BrokerLayers, Overrides, TopicConfig},
+    },
 };
 use millstream_log::{LogDir, LogDirOptions, disk::MemoryDisk, remote::TopicIdPartition};
 use millstream_protocol::ErrorCode;
@@ -167,7 +170,11 @@ async fn parked_join_is_refused_when_the_service_stops() {
     let (shard, task) = fixture.start();
     let joining = tokio::spawn({
         let shard = shard.clone();
-        async move { shard.join_group(join_request()).await }
+        async move {
+            shard
+                .join_group(join_request(), || Arc::new(ClusterImage::empty(Uuid::nil())))
+                .await
+        }
     });
     // Once the group is listed, its first member is parked for the initial delay.
     let list = || {

@@ -18,7 +18,9 @@ use millstream_protocol::{
 use super::{describe_groups::group_operations, once};
 use crate::{broker::Broker, context::RequestContext, groups::GROUPS_AT_ONCE};
 
-/// The member speaks the consumer protocol, not the classic one.
+/// The member speaks the classic protocol.
+const CLASSIC_MEMBER: i8 = 0;
+/// The member speaks the consumer protocol.
 const CONSUMER_MEMBER: i8 = 1;
 
 pub(crate) async fn handle(
@@ -84,7 +86,11 @@ fn member_to_wire(image: &ClusterImage, described: ModernMemberDescription) -> M
         subscribed_topic_regex: Some(subscription.regex.unwrap_or_default().into()),
         assignment: assignment(image, current.assigned),
         target_assignment: assignment(image, described.target),
-        member_type: CONSUMER_MEMBER,
+        member_type: if subscription.classic.is_some() {
+            CLASSIC_MEMBER
+        } else {
+            CONSUMER_MEMBER
+        },
     }
 }
 

@@ -61,6 +61,7 @@ pub(crate) async fn handle(
         regex: request.subscribed_topic_regex.map(String::from),
         assignor: request.server_assignor.map(String::from),
         owned,
+        classic: None,
         session_timeout_ms,
         heartbeat_interval_ms,
     };

@@ -38,6 +38,7 @@ pub(crate) async fn handle(
         regex: None,
         assignor: None,
         owned: None,
+        classic: None,
         session_timeout_ms,
         heartbeat_interval_ms,
     };

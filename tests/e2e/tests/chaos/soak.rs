@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    fs::File,
+    fs::{self, File},
     io::BufReader,
     thread,
     time::{Duration, Instant},
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use millstream_e2e::{
     broker::{Broker, Options},
     clients::{self, Background, Ran},
+    places,
 };
 use millstream_history::{
     check::violations,
@@ -87,7 +88,9 @@ fn clients_that_do_everything_at_once_are_told_no_lies() -> Result<()> {
         .set("group.consumer.min.heartbeat.interval.ms", "300")
         .set("group.consumer.heartbeat.interval.ms", "300");
     let mut broker = Broker::start(options)?;
-    let path = broker.scratch("history");
+    // It stays there for whoever wants to know more: `millstream-history FILE`.
+    fs::create_dir_all(places::test_report()).context("make the test report's directory")?;
+    let path = places::test_report().join("soak-history.jsonl");
     if clients::scenario(&broker, "load.py", "fill", &["warm-up", "1", "10"])? == Ran::Skipped {
         return Ok(());
     }

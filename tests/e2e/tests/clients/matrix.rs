@@ -34,14 +34,6 @@ const GAPS: &[(&str, &str)] = &[
     ("SCRAM credentials are", "there is no SASL yet"),
     ("alter_user_scram_credentials", "there is no SASL yet"),
     ("every method of Admin was called", "follows from the gaps above"),
-    (
-        "a classic group moves to the new protocol member by member",
-        "a group changes its protocol when it is empty, not member by member",
-    ),
-    (
-        "a group moves back to the classic protocol when its last new member leaves",
-        "a group changes its protocol when it is empty, not member by member",
-    ),
 ];
 
 /// A broker as the programs expect it: short timeouts, as the oracle of `apache_kafka.py` has them.

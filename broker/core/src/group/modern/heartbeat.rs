@@ -9,8 +9,8 @@ use millstream_protocol::ErrorCode;
 use uuid::Uuid;
 
 use super::{
-    CurrentAssignment, LEAVE_EPOCH, MemberState, ModernChange, ModernGroup, ModernKind, ModernMember, ModernRecord, STATIC_LEAVE_EPOCH,
-    Subscription, TopicIdPartitions,
+    ClassicProtocols, CurrentAssignment, LEAVE_EPOCH, MemberState, ModernChange, ModernGroup, ModernKind, ModernMember, ModernRecord,
+    STATIC_LEAVE_EPOCH, Subscription, TopicIdPartitions,
     assignor::{self, Input, RANGE, SIMPLE, UNIFORM},
     reconcile::{is_subset, next_assignment},
     regexes,
@@ -50,10 +50,21 @@ pub struct ModernHeartbeat {
     pub assignor: Option<String>,
     /// What it owns; `None` if that did not change.
     pub owned: Option<TopicIdPartitions>,
+    /// Set if this is the JoinGroup of a member that speaks the classic protocol.
+    pub classic: Option<ClassicJoin>,
     /// `consumer.session.timeout.ms` or `share.session.timeout.ms` of the group.
     pub session_timeout_ms: i32,
     /// `consumer.heartbeat.interval.ms` or `share.heartbeat.interval.ms` of the group.
     pub heartbeat_interval_ms: i32,
+}
+
+/// What is special in the heartbeat that a classic member's JoinGroup is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassicJoin {
+    /// What it joins with.
+    pub protocols: ClassicProtocols,
+    /// It came without an id, and was given one.
+    pub is_new_id: bool,
 }
 
 /// Answer to a heartbeat.
@@ -90,13 +101,13 @@ impl ModernRefusal {
 type Answer = Result<ModernHeartbeatResponse, ModernRefusal>;
 
 /// What a heartbeat works on and adds to.
-struct Turn<'a> {
-    request: &'a ModernHeartbeat,
-    records: &'a mut Vec<GroupRecord>,
+pub(super) struct Turn<'a> {
+    pub request: &'a ModernHeartbeat,
+    pub records: &'a mut Vec<GroupRecord>,
 }
 
 impl Turn<'_> {
-    fn record(&mut self, change: ModernChange) {
+    pub fn record(&mut self, change: ModernChange) {
         self.records.push(GroupRecord::Modern(ModernRecord {
             kind: self.request.kind,
             group_id: self.request.group_id.clone(),
@@ -108,8 +119,23 @@ impl Turn<'_> {
 impl GroupCoordinator {
     /// A heartbeat. `image` is the metadata that subscriptions are resolved with.
     pub fn modern_heartbeat(&mut self, now_ms: i64, request: &ModernHeartbeat, image: &ClusterImage) -> Decision<Answer> {
-        let mut decision = Decision::<()>::default();
-        let mut response = self.heartbeat_or_refuse(now_ms, request, image, &mut decision.records);
+        let mut decision = Decision::default();
+        if let Err(refusal) = validate(request, &self.config) {
+            return decision.with_response(Err(refusal));
+        }
+        let response = self.run_heartbeat(now_ms, request, image, &mut decision);
+        decision.with_response(response)
+    }
+
+    /// A checked heartbeat.
+    pub(super) fn run_heartbeat(
+        &mut self,
+        now_ms: i64,
+        request: &ModernHeartbeat,
+        image: &ClusterImage,
+        decision: &mut Decision,
+    ) -> Answer {
+        let mut response = self.heartbeat_or_refuse(now_ms, request, image, decision);
         // What could not be read back from the log must not get there.
         let is_too_large = |record: &GroupRecord| {
             record
@@ -124,26 +150,24 @@ impl GroupCoordinator {
         }
         if response.is_err() {
             decision.records.clear();
+        } else if self.hard.modern(&request.group_id).is_none() {
+            self.dissolve_classic(now_ms, request, decision);
         }
-        decision.with_response(response)
+        response
     }
 
-    fn heartbeat_or_refuse(
-        &mut self,
-        now_ms: i64,
-        request: &ModernHeartbeat,
-        image: &ClusterImage,
-        records: &mut Vec<GroupRecord>,
-    ) -> Answer {
-        validate(request, &self.config)?;
+    fn heartbeat_or_refuse(&mut self, now_ms: i64, request: &ModernHeartbeat, image: &ClusterImage, decision: &mut Decision) -> Answer {
         if let Some(response) = self.unchanged(now_ms, request, image) {
             return Ok(response);
         }
-        let group = self.modern_group_for(request, records)?;
-        let mut turn = Turn { request, records };
+        let group = self.modern_group_for(request, image, &mut decision.records)?;
         if request.member_epoch < 0 {
-            return self.leave_modern(&mut turn, &group);
+            return self.leave_modern(now_ms, request, &group, decision);
         }
+        let mut turn = Turn {
+            request,
+            records: &mut decision.records,
+        };
         let (replaced, member) = self.find_member(&group, request)?;
         let mut group = group;
         if let Some(replaced) = &replaced {
@@ -200,7 +224,9 @@ impl GroupCoordinator {
         let is_settled = current.state == MemberState::Stable
             && [request.member_epoch, group.epoch, group.assignment_epoch] == [current.epoch; 3]
             && self.checked_images.get(&request.group_id) == Some(&image.epoch);
-        let says_nothing = request.topics.is_none()
+        let says_nothing = request.classic.is_none()
+            && subscription.classic.is_none()
+            && request.topics.is_none()
             && request.regex.is_none()
             && request.assignor.is_none()
             && request.rack_id.is_none()
@@ -220,7 +246,12 @@ impl GroupCoordinator {
     }
 
     /// The group, which a member that joins brings into being. An empty classic group makes way.
-    fn modern_group_for(&mut self, request: &ModernHeartbeat, records: &mut Vec<GroupRecord>) -> Result<ModernGroup, ModernRefusal> {
+    fn modern_group_for(
+        &mut self,
+        request: &ModernHeartbeat,
+        image: &ClusterImage,
+        records: &mut Vec<GroupRecord>,
+    ) -> Result<ModernGroup, ModernRefusal> {
         let group_id = &request.group_id;
         if let Some(group) = self.hard.modern(group_id) {
             if group.kind == request.kind {
@@ -228,11 +259,19 @@ impl GroupCoordinator {
             }
             return Err(not_a(request.kind, group_id));
         } else if self.state_of(group_id) != GroupState::Dead {
-            let is_empty = self.state_of(group_id) == GroupState::Empty;
-            if !is_empty || request.member_epoch != 0 || request.kind == ModernKind::Share {
+            if request.member_epoch != 0 || request.kind == ModernKind::Share {
                 return Err(not_a(request.kind, group_id));
             }
-            self.retire_classic(group_id, records);
+            if self.state_of(group_id) != GroupState::Empty {
+                return self.upgraded(request, image, records);
+            }
+            // Groups that only ever had offsets have no record.
+            if self.groups.contains_key(group_id) {
+                records.push(GroupRecord::Group {
+                    group_id: group_id.clone(),
+                    value: None,
+                });
+            }
         }
         if request.member_epoch != 0 {
             let message = format!("Group {group_id} not found.");
@@ -243,19 +282,17 @@ impl GroupCoordinator {
 
     /// The member that speaks, and the static member that it replaces.
     fn find_member(&self, group: &ModernGroup, request: &ModernHeartbeat) -> Result<(Option<String>, Option<ModernMember>), ModernRefusal> {
-        let unknown = || {
-            let (member_id, group_id) = (&request.member_id, &request.group_id);
-            ModernRefusal::new(
-                ErrorCode::UnknownMemberId,
-                format!("Member {member_id} is not a member of group {group_id}."),
-            )
-        };
+        if let Some(classic) = &request.classic {
+            return self.find_classic_member(group, request, classic);
+        }
+        let unknown = || unknown_member(request);
         if let Some(instance_id) = &request.instance_id {
             let holder = group.static_member(instance_id);
             if request.member_epoch == 0 {
                 return match holder {
                     Some((id, member)) if *id != request.member_id => {
-                        if member.current.epoch != STATIC_LEAVE_EPOCH {
+                        // A classic one does not say goodbye when it stops.
+                        if member.current.epoch != STATIC_LEAVE_EPOCH && member.subscription.classic.is_none() {
                             let message = format!(
                                 "Static member {} with instance id {instance_id} was fenced by the group coordinator because the instance id is still owned by member {id}.",
                                 request.member_id
@@ -295,7 +332,7 @@ impl GroupCoordinator {
         Ok((None, Some(member.clone())))
     }
 
-    fn room_for_one(&self, group: &ModernGroup) -> Result<(), ModernRefusal> {
+    pub(super) fn room_for_one(&self, group: &ModernGroup) -> Result<(), ModernRefusal> {
         let max = match group.kind {
             ModernKind::Consumer => self.config.consumer_members_max,
             ModernKind::Share => self.config.share_members_max,
@@ -307,8 +344,7 @@ impl GroupCoordinator {
         Err(ModernRefusal::new(ErrorCode::GroupMaxSizeReached, message))
     }
 
-    fn leave_modern(&mut self, turn: &mut Turn<'_>, group: &ModernGroup) -> Answer {
-        let request = turn.request;
+    fn leave_modern(&mut self, now_ms: i64, request: &ModernHeartbeat, group: &ModernGroup, decision: &mut Decision) -> Answer {
         let (_, member) = self.find_leaver(group, request)?;
         let response = ModernHeartbeatResponse {
             member_id: request.member_id.clone(),
@@ -324,11 +360,20 @@ impl GroupCoordinator {
                 state: MemberState::Stable,
                 ..member.current
             };
+            let mut turn = Turn {
+                request,
+                records: &mut decision.records,
+            };
             turn.record(ModernChange::Current(request.member_id.clone(), Some(current)));
             return Ok(response);
         }
-        let kind = request.kind;
-        self.remove_modern_member(kind, &request.group_id, &request.member_id, turn.records);
+        self.fence(
+            now_ms,
+            request.kind,
+            &request.group_id,
+            &[request.member_id.clone()].into(),
+            decision,
+        );
         Ok(response)
     }
 
@@ -361,9 +406,10 @@ impl GroupCoordinator {
     /// LeaveGroup, by which administrators remove members of consumer groups.
     pub(in crate::group) fn leave_by_request(
         &mut self,
+        now_ms: i64,
         group_id: &str,
         members: Vec<LeavingMember>,
-        records: &mut Vec<GroupRecord>,
+        decision: &mut Decision,
     ) -> Vec<(LeavingMember, ErrorCode)> {
         let mut outcomes = Vec::with_capacity(members.len());
         let mut gone = BTreeSet::new();
@@ -381,78 +427,98 @@ impl GroupCoordinator {
                 None => Err(ErrorCode::UnknownMemberId),
             };
             let outcome = match found {
-                Ok(id) if gone.insert(id.clone()) => {
-                    self.remove_modern_member(ModernKind::Consumer, group_id, &id, records);
-                    ErrorCode::None
-                }
+                Ok(id) if gone.insert(id.clone()) => ErrorCode::None,
                 Ok(_) => ErrorCode::UnknownMemberId,
                 Err(error) => error,
             };
             outcomes.push((leaving, outcome));
         }
+        if !gone.is_empty() {
+            self.fence(now_ms, ModernKind::Consumer, group_id, &gone, decision);
+        }
         outcomes
     }
 
-    /// Takes a member out: it left, or its session or its time to give up partitions ended.
-    pub(in crate::group) fn remove_modern_member(
+    /// Takes members out: they left, or were silent or slow for too long. If only classic members are left the group becomes classic.
+    pub(in crate::group) fn fence(
         &mut self,
+        now_ms: i64,
         kind: ModernKind,
         group_id: &str,
-        member_id: &str,
-        records: &mut Vec<GroupRecord>,
+        ids: &BTreeSet<String>,
+        decision: &mut Decision,
     ) {
         let Some(group) = self.hard.modern(group_id) else { return };
+        if let Some(classic) = self.downgraded(group, group_id, ids, None) {
+            return self.become_classic(now_ms, group_id, classic, decision);
+        }
         let epoch = (group.epoch + 1, group.topics_hash);
-        self.forget_timers(kind, group_id, member_id);
-        let id = || member_id.to_owned();
-        let changes = [
-            ModernChange::Current(id(), None),
-            ModernChange::Target(id(), None),
-            ModernChange::Member(id(), None),
-            ModernChange::Group(Some(epoch)),
-        ];
-        records.extend(changes.map(|change| {
-            GroupRecord::Modern(ModernRecord {
+        let mut record = |change| {
+            decision.records.push(GroupRecord::Modern(ModernRecord {
                 kind,
                 group_id: group_id.to_owned(),
                 change,
-            })
-        }));
+            }));
+        };
+        for id in ids {
+            record(ModernChange::Current(id.clone(), None));
+            record(ModernChange::Target(id.clone(), None));
+            record(ModernChange::Member(id.clone(), None));
+        }
+        record(ModernChange::Group(Some(epoch)));
+        for id in ids {
+            self.forget_timers(kind, group_id, id);
+        }
     }
 
-    fn forget_timers(&mut self, kind: ModernKind, group_id: &str, member_id: &str) {
+    pub(super) fn forget_timers(&mut self, kind: ModernKind, group_id: &str, member_id: &str) {
         self.timers.cancel(&session_key(kind, group_id, member_id));
+        self.timers.cancel(&rejoin_key(group_id, member_id));
+        self.timers.cancel(&member_sync_key(group_id, member_id));
         let key = revocation_key(group_id, member_id);
         self.timers.cancel(&key);
         self.revocation_epochs.remove(&key);
     }
 
-    /// A member was silent for too long.
-    pub(in crate::group) fn on_modern_session(&mut self, kind: ModernKind, group_id: &str, member_id: &str, decision: &mut Decision) {
-        let is_member = self
-            .hard
-            .modern(group_id)
-            .is_some_and(|group| group.members.contains_key(member_id));
-        if is_member {
-            self.remove_modern_member(kind, group_id, member_id, &mut decision.records);
+    /// A member was silent for too long, or did not join or sync when it was its turn.
+    pub(in crate::group) fn on_modern_session(
+        &mut self,
+        now_ms: i64,
+        kind: ModernKind,
+        group_id: &str,
+        member_id: String,
+        decision: &mut Decision,
+    ) {
+        let group = self.hard.modern(group_id);
+        if group.is_some_and(|group| group.members.contains_key(&member_id)) {
+            self.fence(now_ms, kind, group_id, &[member_id].into(), decision);
         }
     }
 
     /// A member did not give up its partitions in time.
-    pub(in crate::group) fn on_revocation(&mut self, group_id: &str, member_id: &str, epoch: i32, decision: &mut Decision) {
+    pub(in crate::group) fn on_revocation(&mut self, now_ms: i64, group_id: &str, member_id: &str, epoch: i32, decision: &mut Decision) {
         let member = self.hard.modern(group_id).and_then(|group| group.members.get(member_id));
         let is_late =
             member.is_some_and(|member| member.current.epoch == epoch && member.current.state == MemberState::UnrevokedPartitions);
         if is_late {
-            self.remove_modern_member(ModernKind::Consumer, group_id, member_id, &mut decision.records);
+            self.fence(now_ms, ModernKind::Consumer, group_id, &[member_id.to_owned()].into(), decision);
         }
     }
 
     fn renew_modern_timers(&mut self, now_ms: i64, request: &ModernHeartbeat, next: &CurrentAssignment, member: Option<&ModernMember>) {
         let key = session_key(request.kind, &request.group_id, &request.member_id);
         self.timers.schedule(key, now_ms.saturating_add(request.session_timeout_ms.into()));
+        self.timers.cancel(&rejoin_key(&request.group_id, &request.member_id));
+        let key = member_sync_key(&request.group_id, &request.member_id);
+        if request.classic.is_some() {
+            let timeout_ms = member.map_or(0, |member| member.subscription.rebalance_timeout_ms);
+            self.timers.schedule(key, now_ms.saturating_add(timeout_ms.into()));
+        } else {
+            self.timers.cancel(&key);
+        }
         let key = revocation_key(&request.group_id, &request.member_id);
-        if next.state != MemberState::UnrevokedPartitions {
+        // A classic member that has to give something up must join again in time, which has its own timer.
+        if next.state != MemberState::UnrevokedPartitions || request.classic.is_some() {
             self.timers.cancel(&key);
             self.revocation_epochs.remove(&key);
         } else if self.revocation_epochs.get(&key) != Some(&next.epoch) {
@@ -463,7 +529,7 @@ impl GroupCoordinator {
     }
 
     /// The partition counts of all subscribed topics by id, and which of them each member wants.
-    fn resolve(&mut self, group: &ModernGroup, image: &ClusterImage) -> (BTreeMap<Uuid, i32>, BTreeMap<String, BTreeSet<Uuid>>) {
+    pub(super) fn resolve(&mut self, group: &ModernGroup, image: &ClusterImage) -> (BTreeMap<Uuid, i32>, BTreeMap<String, BTreeSet<Uuid>>) {
         let mut topics = BTreeMap::new();
         let mut subscriptions = BTreeMap::new();
         for (member_id, member) in &group.members {
@@ -476,6 +542,7 @@ impl GroupCoordinator {
                 .map_or(&none, |regex| self.regexes.resolve(regex, image, image.epoch));
             for name in subscription.topics.iter().chain(by_pattern) {
                 if let Some((id, partitions)) = topic_or_view(image, name) {
+                    self.topic_names.entry(id).or_insert_with(|| name.clone());
                     topics.insert(id, partitions);
                     wanted.insert(id);
                 }
@@ -496,7 +563,7 @@ pub(super) fn topic_or_view(image: &ClusterImage, name: &str) -> Option<(Uuid, i
 }
 
 /// FNV-1a over ids and partition counts: what a group epoch was made for.
-fn topics_hash(topics: &BTreeMap<Uuid, i32>) -> u64 {
+pub(super) fn topics_hash(topics: &BTreeMap<Uuid, i32>) -> u64 {
     let bytes = topics
         .iter()
         .flat_map(|(id, partitions)| id.into_bytes().into_iter().chain(partitions.to_be_bytes()));
@@ -595,6 +662,7 @@ fn updated_subscription(request: &ModernHeartbeat, member: Option<&ModernMember>
     if request.assignor.is_some() {
         updated.assignor.clone_from(&request.assignor);
     }
+    updated.classic = request.classic.as_ref().map(|classic| classic.protocols.clone());
     updated
 }
 
@@ -703,6 +771,12 @@ fn validate(request: &ModernHeartbeat, config: &GroupConfig) -> Result<(), Moder
     Ok(())
 }
 
+pub(super) fn unknown_member(request: &ModernHeartbeat) -> ModernRefusal {
+    let (member_id, group_id) = (&request.member_id, &request.group_id);
+    let message = format!("Member {member_id} is not a member of group {group_id}.");
+    ModernRefusal::new(ErrorCode::UnknownMemberId, message)
+}
+
 fn not_a(kind: ModernKind, group_id: &str) -> ModernRefusal {
     let kind = match kind {
         ModernKind::Consumer => "consumer",
@@ -714,6 +788,20 @@ fn not_a(kind: ModernKind, group_id: &str) -> ModernRefusal {
 pub(in crate::group) fn session_key(kind: ModernKind, group_id: &str, member_id: &str) -> TimerKey {
     TimerKey::ModernSession {
         kind,
+        group_id: group_id.to_owned(),
+        member_id: member_id.to_owned(),
+    }
+}
+
+pub(super) fn rejoin_key(group_id: &str, member_id: &str) -> TimerKey {
+    TimerKey::Rejoin {
+        group_id: group_id.to_owned(),
+        member_id: member_id.to_owned(),
+    }
+}
+
+pub(super) fn member_sync_key(group_id: &str, member_id: &str) -> TimerKey {
+    TimerKey::MemberSync {
         group_id: group_id.to_owned(),
         member_id: member_id.to_owned(),
     }

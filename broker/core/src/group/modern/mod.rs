@@ -13,21 +13,30 @@
 //!
 //! No partition is given to a member while another may still read it: a partition is free only when no member has it assigned or is
 //! giving it up (I10). Members of share groups have their target at once, as partitions are shared.
+//!
+//! A consumer group can have members that speak the classic protocol, for the time in which an application moves from one to the other:
+//! their JoinGroup counts as a heartbeat that says everything, SyncGroup gives them what they have, and Heartbeat tells them to join
+//! again when there is something to give up or to get. `migration` says when a group becomes one kind or the other.
 
 mod assignor;
+mod classic;
 mod heartbeat;
+mod migration;
 mod reconcile;
 mod records;
 mod regexes;
 mod views;
 
 #[cfg(test)]
+mod migration_tests;
+#[cfg(test)]
 mod model_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 pub(super) use heartbeat::session_key;
-pub use heartbeat::{ModernHeartbeat, ModernHeartbeatResponse, ModernRefusal};
+pub use heartbeat::{ClassicJoin, ModernHeartbeat, ModernHeartbeatResponse, ModernRefusal};
 pub use records::{ModernChange, ModernRecord};
 pub(super) use regexes::Regexes;
 use uuid::Uuid;
@@ -62,6 +71,15 @@ pub enum MemberState {
     UnreleasedPartitions = 2,
 }
 
+/// What a classic member of a consumer group joined with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassicProtocols {
+    /// Its session timeout.
+    pub session_timeout_ms: i32,
+    /// Names and metadata, most wanted first.
+    pub protocols: Vec<(String, Bytes)>,
+}
+
 /// What a member wants and who it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Subscription {
@@ -81,6 +99,8 @@ pub struct Subscription {
     pub rebalance_timeout_ms: i32,
     /// The assignor it prefers.
     pub assignor: Option<String>,
+    /// Set for a member that speaks the classic protocol.
+    pub classic: Option<ClassicProtocols>,
 }
 
 /// What a member has.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 const CLIENTS: usize = 4;
-const TOPIC_ID: Uuid = Uuid::from_u128(7);
+pub(super) const TOPIC_ID: Uuid = Uuid::from_u128(7);
 const SESSION_MS: i32 = 1_000;
 
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ struct Model {
     clients: Vec<Client>,
 }
 
-fn image(partitions: usize, epoch: u64) -> ClusterImage {
+pub(super) fn image(partitions: usize, epoch: u64) -> ClusterImage {
     let mut image = ClusterImage::empty(Uuid::from_u128(1));
     let partition = PartitionImage {
         replicas: vec![1],
@@ -128,6 +128,7 @@ impl Model {
             regex: None,
             assignor: None,
             owned: tells.then(|| client.reads.clone()),
+            classic: None,
             session_timeout_ms: SESSION_MS,
             heartbeat_interval_ms: 100,
         };

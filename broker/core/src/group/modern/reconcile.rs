@@ -102,6 +102,19 @@ fn step(
     }
 }
 
+/// Whether others still own something of what the member is to have.
+pub(super) fn waits_for_others(group: &ModernGroup, member_id: &str) -> bool {
+    let (Some(member), Some(target)) = (group.members.get(member_id), group.target.get(member_id)) else {
+        return false;
+    };
+    target.iter().any(|(topic, partitions)| {
+        let mut missing = partitions
+            .iter()
+            .filter(|partition| !contains(&member.current.assigned, *topic, **partition));
+        missing.any(|partition| is_owned_by_another(group, member_id, *topic, *partition))
+    })
+}
+
 fn is_owned_by_another(group: &ModernGroup, member_id: &str, topic: Uuid, partition: i32) -> bool {
     group.members.iter().any(|(other, member)| {
         other != member_id && (contains(&member.current.assigned, topic, partition) || contains(&member.current.revoking, topic, partition))

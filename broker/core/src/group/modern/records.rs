@@ -6,7 +6,8 @@
 //! consumer share
 //!    3      11    group         i32 epoch, tag 0: i64 hash of the subscribed topics
 //!    5      10    member        consumer: string? instance, string? rack, string client id, string client host, string[] topics,
-//!                               string? regex, i32 rebalance timeout, string? assignor
+//!                               string? regex, i32 rebalance timeout, string? assignor, tag 0 of a classic member:
+//!                               i8 1, i32 session timeout, { string name, bytes metadata }[]
 //!                               share: string? rack, string client id, string client host, string[] topics
 //!    6      12    target epoch  i32
 //!    7      13    target        { uuid topic, i32[] partitions }[]
@@ -19,7 +20,7 @@ use std::collections::BTreeSet;
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
-use super::{CurrentAssignment, MemberState, ModernKind, Subscription, TopicIdPartitions};
+use super::{ClassicProtocols, CurrentAssignment, MemberState, ModernKind, Subscription, TopicIdPartitions};
 use crate::records::{
     Reader, RecordDecodeError, put_compact_array_length, put_compact_nullable_string, put_compact_string, put_string, put_unsigned_varint,
 };
@@ -86,7 +87,14 @@ impl ModernRecord {
                 out.put_u64(hash);
                 return Some(out.freeze());
             }
-            ModernChange::Member(_, value) => put_subscription(&mut out, self.kind, value.as_ref()?),
+            ModernChange::Member(_, value) => {
+                let subscription = value.as_ref()?;
+                put_subscription(&mut out, self.kind, subscription);
+                if let Some(classic) = &subscription.classic {
+                    put_classic(&mut out, classic);
+                    return Some(out.freeze());
+                }
+            }
             ModernChange::TargetEpoch(value) => out.put_i32((*value)?),
             ModernChange::Target(_, value) => put_partitions(&mut out, value.as_ref()?),
             ModernChange::Current(_, value) => {
@@ -172,7 +180,45 @@ fn read_subscription(mut value: Reader<'_>, kind: ModernKind) -> Result<Subscrip
         subscription.rebalance_timeout_ms = value.i32()?;
         subscription.assignor = value.nullable_string()?;
     }
+    value.tagged_fields(|tag, field| {
+        if tag == 0 && kind == ModernKind::Consumer && field.i8()? == 1 {
+            subscription.classic = Some(read_classic(field)?);
+        }
+        Ok(())
+    })?;
     Ok(subscription)
+}
+
+fn put_classic(out: &mut BytesMut, classic: &ClassicProtocols) {
+    let mut field = BytesMut::new();
+    field.put_i8(1);
+    field.put_i32(classic.session_timeout_ms);
+    put_compact_array_length(&mut field, classic.protocols.len());
+    for (name, metadata) in &classic.protocols {
+        put_compact_string(&mut field, name);
+        put_compact_array_length(&mut field, metadata.len());
+        field.put_slice(metadata);
+        put_unsigned_varint(&mut field, 0);
+    }
+    put_unsigned_varint(&mut field, 0);
+    put_unsigned_varint(out, 1);
+    put_unsigned_varint(out, 0);
+    put_unsigned_varint(out, u32::try_from(field.len()).unwrap_or(u32::MAX));
+    out.put_slice(&field);
+}
+
+fn read_classic(value: &mut Reader<'_>) -> Result<ClassicProtocols, RecordDecodeError> {
+    let session_timeout_ms = value.i32()?;
+    let mut protocols = Vec::new();
+    for _ in 0..value.array_length()? {
+        protocols.push((value.string()?, value.bytes()?));
+        value.skip_tagged_fields()?;
+    }
+    value.skip_tagged_fields()?;
+    Ok(ClassicProtocols {
+        session_timeout_ms,
+        protocols,
+    })
 }
 
 fn put_partitions(out: &mut BytesMut, topics: &TopicIdPartitions) {
@@ -274,6 +320,18 @@ mod tests {
             assignor: Some("uniform".to_owned()),
             ..subscription
         };
-        check(ModernKind::Consumer, ModernChange::Member("m".to_owned(), Some(with_all)));
+        check(ModernKind::Consumer, ModernChange::Member("m".to_owned(), Some(with_all.clone())));
+        let classic = ClassicProtocols {
+            session_timeout_ms: 45_000,
+            protocols: vec![
+                ("range".to_owned(), Bytes::from_static(b"metadata")),
+                ("x".to_owned(), Bytes::new()),
+            ],
+        };
+        let with_classic = Subscription {
+            classic: Some(classic),
+            ..with_all
+        };
+        check(ModernKind::Consumer, ModernChange::Member("m".to_owned(), Some(with_classic)));
     }
 }

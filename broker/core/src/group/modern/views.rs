@@ -72,9 +72,17 @@ impl GroupCoordinator {
         let member = group.members.get(member_id).ok_or(ErrorCode::UnknownMemberId)?;
         if member.current.epoch == epoch {
             Ok(())
+        } else if member.subscription.classic.is_some() {
+            Err(ErrorCode::IllegalGeneration)
         } else {
             Err(ErrorCode::StaleMemberEpoch)
         }
+    }
+
+    /// Whether this is a member that speaks the new protocol.
+    pub(in crate::group) fn is_modern_member(&self, group_id: &str, member_id: &str) -> bool {
+        let member = self.hard.modern(group_id).and_then(|group| group.members.get(member_id));
+        member.is_some_and(|member| member.subscription.classic.is_none())
     }
 
     /// Whether some member of a consumer group subscribes to a topic.
