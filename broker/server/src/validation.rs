@@ -349,17 +349,57 @@ mod tests {
     }
 
     #[test]
-    fn a_compression_bomb_is_refused() {
+    fn compression_bombs_are_refused() {
         let zeros = vec![0; 20 << 20];
-        let batch = batch(
-            &[NewRecord {
+        for codec in &Compression::ALL[1..] {
+            let record = NewRecord {
                 value: Some(&zeros),
                 ..plain()
-            }],
-            Compression::Zstd,
-        );
-        let small = config(&[("max.message.bytes", "100000")]);
-        assert_eq!(validate(&batch, &small, 9, NOW_MS).unwrap_err().code, ErrorCode::MessageTooLarge);
+            };
+            let small = config(&[("max.message.bytes", "100000")]);
+            let error = validate(&batch(&[record], *codec), &small, 9, NOW_MS).unwrap_err();
+            assert_eq!(error.code, ErrorCode::MessageTooLarge, "{}", codec.name());
+        }
+    }
+
+    /// One record's bytes in a batch of that many records.
+    fn refused_section(section: &[u8], record_count: i32) -> ErrorCode {
+        let whole = batch(&[plain()], Compression::None);
+        let header = BatchHeader::parse(&whole).unwrap();
+        for codec in Compression::ALL {
+            let mut header = header;
+            (header.record_count, header.last_offset_delta) = (record_count, record_count - 1);
+            let rebuilt = rebuild(&header, codec, section, record_count).unwrap();
+            let error = validate(&rebuilt, &config(&[]), 9, NOW_MS).unwrap_err();
+            assert!(error.records.len() <= RECORD_ERRORS_MAX);
+            if codec == Compression::Zstd {
+                return error.code;
+            }
+            assert_eq!(error.code, ErrorCode::InvalidRecord, "{} of {section:?}", codec.name());
+        }
+        unreachable!("there is a last codec")
+    }
+
+    #[test]
+    fn damaged_records_are_invalid_whatever_the_codec() {
+        // Length, attributes, timestamp delta, offset delta, then key length and key, value length and value, header count.
+        let records: [&[u8]; 9] = [
+            &[0],
+            &[12, 0, 0, 0, 3, 1, 0],
+            &[12, 0, 0, 0, 1, 3, 0],
+            &[12, 0, 0, 0, 1, 1, 1],
+            &[20, 0, 0, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
+            &[24, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            &[12, 0, 0, 0, 0x7e, b'k', 0],
+            &[12, 0, 0, 0, 1, 0x7e, 0],
+        ];
+        for record in records {
+            assert_eq!(refused_section(record, 1), ErrorCode::InvalidRecord, "{record:?}");
+        }
+        let honest = [12, 0, 0, 0, 1, 1, 0];
+        assert_eq!(refused_section(&honest, 1_000_000), ErrorCode::InvalidRecord);
+        assert_eq!(refused_section(&[&honest[..], &honest].concat(), 1), ErrorCode::InvalidRecord);
     }
 
     #[test]

@@ -43,6 +43,12 @@ impl RawConnection {
         drop(self.stream.write_all(bytes));
     }
 
+    /// The same connection once more, to write from another thread than reads.
+    pub fn other_half(&self) -> Result<Self> {
+        let stream = self.stream.try_clone().context("clone a connection")?;
+        Ok(Self { stream })
+    }
+
     /// Ends our side, as a client that goes away in the middle.
     pub fn end(&self) -> Result<()> {
         self.stream.shutdown(std::net::Shutdown::Write).context("end our side")

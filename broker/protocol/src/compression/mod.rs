@@ -175,6 +175,22 @@ mod tests {
     }
 
     #[test]
+    fn frames_that_ask_for_too_much_or_for_a_dictionary_are_corrupt() {
+        // A zstd frame with a window of 2^31 bytes, and one that needs dictionary 7.
+        let large_window = Bytes::from_static(&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00]);
+        let dictionary = Bytes::from_static(&[
+            0x28, 0xb5, 0x2f, 0xfd, 0x21, 0x07, 0x05, 0x29, 0x00, 0x00, b'h', b'e', b'l', b'l', b'o',
+        ]);
+        for frame in [large_window, dictionary] {
+            let output = Compression::Zstd.decompress(&frame, 1 << 20);
+            assert!(matches!(output, Err(CompressionError::Corrupt { .. })), "{output:?}");
+        }
+        // An LZ4 frame whose descriptor names a dictionary.
+        let dictionary = Bytes::from_static(&[0x04, 0x22, 0x4d, 0x18, 0x61, 0x40, 7, 0, 0, 0, 0x9c, 0, 0, 0, 0]);
+        assert!(Compression::Lz4.decompress(&dictionary, 1 << 20).is_err());
+    }
+
+    #[test]
     fn unassigned_codec_numbers_are_no_codec() {
         assert_eq!(
             (0..8).filter_map(Compression::from_attributes).collect::<Vec<_>>(),

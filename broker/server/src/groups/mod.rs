@@ -99,11 +99,7 @@ impl GroupService {
     }
 
     /// LeaveGroup.
-    pub(crate) async fn leave_group(
-        &self,
-        broker: &Arc<Broker>,
-        request: LeaveGroupRequest,
-    ) -> Result<LeaveGroupResponse, ErrorCode> {
+    pub(crate) async fn leave_group(&self, broker: &Arc<Broker>, request: LeaveGroupRequest) -> Result<LeaveGroupResponse, ErrorCode> {
         let shard = self.shard_of(broker, &request.group_id).await?;
         shard.decide(move |groups, now_ms| groups.leave_group(now_ms, request)).await
     }

@@ -146,10 +146,13 @@ impl Connection {
     async fn step(&mut self) -> Result<(), Ended> {
         let idle = self.limits.idle;
         let muted_until = self.client.mute.ends();
-        if muted_until.is_none() {
-            self.start_requests()?;
-        }
+        let has_more = muted_until.is_none() && self.start_requests()?;
         self.write_ready().await?;
+        if has_more && self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX {
+            // Whole frames are in the buffer, and nothing may ever come to wake this task. Others have their turn first.
+            tokio::task::yield_now().await;
+            return Ok(());
+        }
         let reading = self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX && muted_until.is_none();
         let busy = self.starting.is_some() || !self.waiting.is_empty();
         let event = tokio::select! {
@@ -192,8 +195,8 @@ impl Connection {
         }
     }
 
-    /// Starts requests as long as they finish starting at once.
-    fn start_requests(&mut self) -> Result<(), Ended> {
+    /// Starts requests as long as they finish starting at once; says whether there may be more of them.
+    fn start_requests(&mut self) -> Result<bool, Ended> {
         while self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX && self.client.mute.ends().is_none() {
             let max = self.limits.frame_bytes_max;
             let cut = match self.is_new {
@@ -201,7 +204,7 @@ impl Connection {
                 false => self.buffer.next(max),
             };
             let Some(frame) = cut.map_err(|error| Ended::Refused(error.to_string()))? else {
-                break;
+                return Ok(false);
             };
             self.is_new = false;
             let (client, limits) = (Arc::clone(&self.client), Arc::clone(&self.limits));
@@ -214,7 +217,7 @@ impl Connection {
                 None => self.starting = Some(starting),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn take(&mut self, answer: Answer, memory: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {

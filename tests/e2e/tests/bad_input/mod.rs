@@ -1,6 +1,8 @@
 //! Bad input of every kind: the error names what is wrong and what to do, nothing is left behind, and the broker stays alive.
 
+mod limits;
 mod memory;
+mod names;
 mod requests;
 mod start;
 mod wire;
