@@ -14,7 +14,7 @@ import sys
 
 FEATURES = [
     "none", "gzip", "snappy", "lz4", "zstd", "headers", "nulls", "empty values", "1 MB", "timestamps",
-    "group", "rebalance", "idempotence", "transactions", "KIP-848", "share groups", "admin",
+    "group", "rebalance", "idempotence", "transactions", "KIP-848", "share groups", "streams", "admin",
 ]
 BEGIN, END = "<!-- clients: begin, made by `make clients-table` -->", "<!-- clients: end -->"
 

@@ -107,6 +107,16 @@ impl Connection {
         R::Response::decode(&mut decoder, version).with_context(understood)
     }
 
+    /// Whether nothing came that was not read, not even the end of the connection.
+    pub fn is_quiet(&self) -> Result<bool> {
+        self.stream.set_nonblocking(true).context("look without waiting")?;
+        match self.stream.peek(&mut [0]) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error).context("look for an answer"),
+            Ok(_) => Ok(false),
+        }
+    }
+
     /// Requests without a response so far.
     pub fn in_flight(&self) -> i32 {
         self.sent.wrapping_sub(self.received)

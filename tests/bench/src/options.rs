@@ -34,7 +34,7 @@ pub struct Options {
 }
 
 /// What `--only` takes.
-const GOALS: [&str; 10] = ["P1", "P2", "P3", "P4", "P5", "P6", "P10", "P12", "P14", "P15"];
+const GOALS: [&str; 11] = ["P1", "P2", "P3", "P4", "P5", "P6", "P8", "P10", "P12", "P14", "P15"];
 
 impl Options {
     /// Whether one of these goals is to be measured.
@@ -70,6 +70,8 @@ pub struct Sizes {
     pub recovery_bytes: u64,
     /// Partitions of the large topic.
     pub partitions: i32,
+    /// Consumers that wait.
+    pub connections: usize,
     /// How long idle CPU is watched.
     pub idle: Duration,
 }
@@ -84,6 +86,7 @@ impl Sizes {
         tier_segment_bytes: 64 * MIB,
         recovery_bytes: 1024 * MIB,
         partitions: 10_000,
+        connections: 1_000,
         idle: Duration::from_secs(10),
     };
     const QUICK: Self = Self {
@@ -95,6 +98,7 @@ impl Sizes {
         tier_segment_bytes: 4 * MIB,
         recovery_bytes: 64 * MIB,
         partitions: 200,
+        connections: 50,
         idle: Duration::from_secs(1),
     };
 }

@@ -55,7 +55,7 @@ class History:
 
     def __init__(self, path):
         self.file = open(path, "w", buffering=1 << 16)
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # What is garbage may have callbacks, at any time.
         self.calls = 0
 
     def event(self, event):

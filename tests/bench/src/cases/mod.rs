@@ -1,6 +1,7 @@
 //! The benchmarks: one file per subject, each with what it compares and the targets.
 
 mod acks;
+mod connections;
 mod consume;
 mod latency;
 mod plugins;
@@ -41,6 +42,7 @@ pub const ALL: &[Case] = &[
     case(&["P3", "P4"], "consume", consume::run),
     case(&["P5"], "end-to-end latency", latency::run),
     case(&["P6"], "acknowledgements", acks::run),
+    case(&["P8"], "connections", connections::run),
     case(&["P10"], "plugin on produce", plugins::run),
     case(&["P12"], "cold read of the tier", tier::run),
     case(&["P14"], "recovery", recovery::run),

@@ -48,7 +48,8 @@ pub fn run(context: &Context) -> Result<Vec<Row>> {
     ])
 }
 
-fn idle_percent(node: &Node, time: Duration) -> Result<f64> {
+/// CPU of one core that the node uses while nobody talks to it.
+pub(super) fn idle_percent(node: &Node, time: Duration) -> Result<f64> {
     let (started, before) = (Instant::now(), node.cpu_seconds()?);
     thread::sleep(time);
     Ok((node.cpu_seconds()? - before) / started.elapsed().as_secs_f64() * 100.0)

@@ -14,7 +14,7 @@ use millstream_protocol::{
 };
 
 use super::Moved;
-use crate::client::{Connection, check};
+use crate::client::{Connection, check, frame};
 
 /// `max.partition.fetch.bytes` of Kafka's consumers.
 const PARTITION_BYTES_MAX: i32 = 1 << 20;
@@ -66,6 +66,32 @@ pub(super) fn fetch(connection: &mut Connection, request: &FetchRequest) -> Resu
         "a fetch response with a partition that was not asked for"
     );
     Ok(partition)
+}
+
+/// A consumer that waits for a record of partition 0, for as long as the measurement may take.
+#[derive(Debug)]
+pub struct Waiting(Connection);
+
+impl Waiting {
+    /// Connects, and begins to wait.
+    pub fn open(address: &str, topic: &str) -> Result<Self> {
+        let mut connection = Connection::open(address)?;
+        let request = FetchRequest {
+            max_wait_ms: i32::MAX,
+            ..fetch_request(topic, 0, 0)
+        };
+        connection.send(&mut frame(&request)?)?;
+        Ok(Self(connection))
+    }
+
+    /// Fails unless it still waits.
+    pub fn check(self) -> Result<()> {
+        ensure!(
+            self.0.is_quiet()?,
+            "a consumer that should wait has an answer, or lost its connection"
+        );
+        Ok(())
+    }
 }
 
 /// Record bytes of a partition in a response; they are in memory, for they came from a socket.

@@ -6,7 +6,7 @@ mod latency;
 mod produce;
 
 pub use batch::{Batch, json_values, plain_values};
-pub use consume::{Until, consume, high_watermark};
+pub use consume::{Until, Waiting, consume, high_watermark};
 pub use latency::{Pace, ack_latencies, acks_per_second, end_to_end, wait_until};
 pub use produce::produce;
 

@@ -38,6 +38,7 @@ public final class Main {
         Broker broker = new Broker(bootstrap, prefix);
         Checks checks = new Checks(only, EACH);
         // The ones that wait longest for the broker go first.
+        StreamsApp.add(checks, broker);
         ShareGroups.add(checks, broker);
         NewGroups.add(checks, broker);
         ClassicGroups.add(checks, broker);
