@@ -31,6 +31,11 @@ fn fuzz_group_records() {
             b"\0\x03\0\0\0\0\0\0\0\x05\xff\xff\xff\xff\0\x01m\0\0\0\0\0\0\0\x09",
         ),
     ];
+    // A member of a consumer group that speaks the classic protocol.
+    corpus.push(pair(
+        b"\0\x05\0\x01g\0\x01m",
+        b"\0\0\0\0\x02c\x03/h\x02\x02t\0\0\0\x75\x30\0\x01\0\x11\x01\0\0\x27\x10\x02\x06range\x02m\0\0",
+    ));
     // Kinds of keys of consumer and share groups, with values that are mostly lengths.
     for kind in 3..=20_u8 {
         corpus.push(pair(

@@ -1,6 +1,9 @@
 //! The cleaner: compacts the logs of topics with `cleanup.policy=compact`, the dirtiest first, within bounds of memory and I/O.
+//!
+//! A log with damage is left alone until the broker restarts, as Kafka does: it would be read again and again for nothing.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -9,7 +12,7 @@ use millstream_core::metadata::configs::{
     Overrides, Scope, TopicConfig, effective_value,
     operations::{CLEANER_DEDUPE_BUFFER_BYTES, CLEANER_IO_BYTES_PER_SECOND},
 };
-use millstream_log::{CompactOptions, Dirtiness, KEY_BYTES};
+use millstream_log::{CompactOptions, Dirtiness, KEY_BYTES, LogError, remote::TopicIdPartition};
 use tokio::time::Instant;
 
 use crate::{broker::Broker, partition::Partition};
@@ -25,6 +28,7 @@ pub(crate) fn spawn(broker: &Arc<Broker>) {
         return;
     }
     let broker = Arc::clone(broker);
+    let uncleanable = Arc::new(Mutex::default());
     tokio::spawn(async move {
         loop {
             let backoff = Duration::from_millis(u64::try_from(setting(&broker, "log.cleaner.backoff.ms")).unwrap_or(15_000));
@@ -33,8 +37,8 @@ pub(crate) fn spawn(broker: &Arc<Broker>) {
                 () = tokio::time::sleep(backoff) => {}
                 () = broker.stopped() => return,
             }
-            let worker = Arc::clone(&broker);
-            let round = tokio::task::spawn_blocking(move || compact_all(&worker));
+            let (worker, uncleanable) = (Arc::clone(&broker), Arc::clone(&uncleanable));
+            let round = tokio::task::spawn_blocking(move || compact_all(&worker, &uncleanable));
             if let Err(error) = round.await {
                 tracing::error!(%error, "the cleaner panicked");
             }
@@ -53,10 +57,13 @@ fn text(broker: &Broker, name: &str) -> String {
 }
 
 /// Compacts until nothing is dirty enough. Blocks.
-fn compact_all(broker: &Arc<Broker>) {
-    let mut waiting: Vec<(Arc<Partition>, Dirtiness)> = broker
-        .all_partitions()
+fn compact_all(broker: &Arc<Broker>, uncleanable: &Mutex<BTreeSet<TopicIdPartition>>) {
+    let mut uncleanable = uncleanable.lock().unwrap_or_else(PoisonError::into_inner);
+    let partitions = broker.all_partitions();
+    uncleanable.retain(|id| partitions.iter().any(|partition| partition.id == *id));
+    let mut waiting: Vec<(Arc<Partition>, Dirtiness)> = partitions
         .into_iter()
+        .filter(|partition| !uncleanable.contains(&partition.id))
         .filter_map(|partition| due(broker, partition))
         .collect();
     waiting.sort_by(|(_, a), (_, b)| b.ratio().total_cmp(&a.ratio()));
@@ -64,10 +71,20 @@ fn compact_all(broker: &Arc<Broker>) {
         if *broker.stopping.borrow() {
             return;
         }
-        if !partition.is_closed() {
-            compact(broker, &partition);
+        if !partition.is_closed() && compact(broker, &partition) == Outcome::Damaged {
+            uncleanable.insert(partition.id);
         }
     }
+    broker.metrics.uncleanable(uncleanable.len());
+}
+
+/// What became of a compaction.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It was done, or may be done next time.
+    Fine,
+    /// The log cannot be read.
+    Damaged,
 }
 
 /// The partition, if it is to be compacted now.
@@ -98,7 +115,7 @@ fn roll_for_lag(partition: &Partition, config: &TopicConfig, now_ms: i64) {
     }
 }
 
-fn compact(broker: &Arc<Broker>, partition: &Arc<Partition>) {
+fn compact(broker: &Arc<Broker>, partition: &Arc<Partition>) -> Outcome {
     let config = partition.topic_config();
     let pace = Pace::new(text(broker, CLEANER_IO_BYTES_PER_SECOND).parse().unwrap_or(f64::MAX));
     let memory = usize::try_from(setting(broker, CLEANER_DEDUPE_BUFFER_BYTES)).unwrap_or(usize::MAX);
@@ -107,7 +124,7 @@ fn compact(broker: &Arc<Broker>, partition: &Arc<Partition>) {
     // What replaces other records must not be lost to a power failure when they are gone.
     if let Err(error) = partition.log().sync(broker.clock.wall_ms()) {
         tracing::warn!(topic, partition = number, %error, "sync failed; nothing is compacted");
-        return;
+        return Outcome::Fine;
     }
     let options = CompactOptions {
         now_ms: broker.clock.wall_ms(),
@@ -124,8 +141,13 @@ fn compact(broker: &Arc<Broker>, partition: &Arc<Partition>) {
             tracing::debug!(topic, partition = number, end_offset = done.end_offset, before, after, "compacted");
         }
         Ok(None) => {}
+        Err(error @ (LogError::Corrupt { .. } | LogError::CorruptFile { .. })) => {
+            tracing::error!(topic, partition = number, %error, "the log is damaged; it is not compacted any more until a restart");
+            return Outcome::Damaged;
+        }
         Err(error) => tracing::warn!(topic, partition = number, %error, "compaction failed; the log stays as it was"),
     }
+    Outcome::Fine
 }
 
 /// Keeps to a number of bytes a second by sleeping.

@@ -36,6 +36,7 @@ pub struct Metrics {
     requests: Family<[(&'static str, &'static str); 1], Counter>,
     connections: Gauge,
     connections_opened: Counter,
+    uncleanable: Gauge,
     topics: Series<4>,
     views: Series<2>,
 }
@@ -60,6 +61,12 @@ impl Metrics {
             "Kafka connections since the start",
             connections_opened.clone(),
         );
+        let uncleanable = Gauge::default();
+        registry.register(
+            "log_cleaner_uncleanable_partitions",
+            "Partitions that are not compacted any more, as their logs are damaged",
+            uncleanable.clone(),
+        );
         let topics = [
             ("produced_records", "Records appended for producers"),
             ("produced_bytes", "Bytes of batches appended for producers"),
@@ -77,6 +84,7 @@ impl Metrics {
             requests,
             connections,
             connections_opened,
+            uncleanable,
             topics,
             views,
         }
@@ -100,6 +108,11 @@ impl Metrics {
     /// Compaction made an existing topic this much smaller.
     pub fn compacted(&self, topic: &str, bytes: u64) {
         self.topics.add(topic, [0, 0, 0, bytes]);
+    }
+
+    /// So many partitions cannot be compacted.
+    pub fn uncleanable(&self, partitions: usize) {
+        self.uncleanable.set(i64::try_from(partitions).unwrap_or(i64::MAX));
     }
 
     /// A fetch of an existing view read and returned this much.

@@ -116,6 +116,22 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_what_consumers_tell_each_other() {
+        let subscription = [
+            0, 3, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 9, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 5, 0, 1, b'r',
+        ];
+        let assignment = write_assignment(1, vec![("t".to_owned(), vec![0, 1]), ("u".to_owned(), vec![2])]).unwrap();
+        millstream_fuzz::fuzz("consumer protocol", &[subscription.to_vec(), assignment.to_vec()], |input| {
+            let bytes = Bytes::copy_from_slice(input);
+            if let Some(read) = read_assignment(&bytes) {
+                let again = write_assignment(version_of(&bytes), read.partitions.clone()).unwrap();
+                assert_eq!(read_assignment(&again).unwrap().partitions, read.partitions);
+            }
+            let _may_be_damaged = read_subscription(&bytes);
+        });
+    }
+
+    #[test]
     fn subscriptions_of_all_versions_are_read() {
         // Version 1: topic "t", no user data, owns t-3. Version 9 is read as 3, without what it may add.
         let mut bytes = vec![0, 1, 0, 0, 0, 1, 0, 1, b't', 0xff, 0xff, 0xff, 0xff];

@@ -1,6 +1,6 @@
 //! ShareFetch and ShareAcknowledge: a member of a share group gets records, and says what became of those it got (KIP-932).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use millstream_core::share::{AcknowledgeType, ShareKey};
 use millstream_protocol::{
@@ -73,7 +73,7 @@ fn find(broker: &Broker, (topic_id, partition): TopicPartitionId) -> Result<Arc<
     }
 }
 
-pub(crate) async fn fetch(broker: Arc<Broker>, _context: RequestContext, request: ShareFetchRequest) -> ShareFetchResponse {
+pub(crate) async fn fetch(broker: Arc<Broker>, context: RequestContext, request: ShareFetchRequest) -> ShareFetchResponse {
     let refused = |error: ErrorCode| ShareFetchResponse {
         error_code: error.code(),
         ..ShareFetchResponse::default()
@@ -92,6 +92,7 @@ pub(crate) async fn fetch(broker: Arc<Broker>, _context: RequestContext, request
         group_id: &asker.group_id,
         member_id: &asker.member,
         epoch: request.share_session_epoch,
+        client: SocketAddr::new(context.client_address, context.client_port),
         added,
         forgotten: forgotten.collect(),
     };

@@ -114,6 +114,10 @@ async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: A
     broker.metrics.connection_opened();
     let ended = connection::serve(stream, peer, Arc::clone(&broker), limits).await;
     broker.metrics.connection_closed();
+    broker
+        .shares
+        .connection_ended(&broker, SocketAddr::new(peer.ip(), peer.port()))
+        .await;
     match ended {
         Ended::ByClient | Ended::Idle | Ended::Stopping => tracing::debug!(%peer, reason = %ended, "connection ended"),
         Ended::Io(_) | Ended::WithinFrame => tracing::debug!(%peer, reason = %ended, "connection broke"),

@@ -18,6 +18,7 @@ mod storage;
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -234,6 +235,13 @@ impl ShareService {
         let outcome = self.settle(broker, &loaded, &config).await;
         loaded.wake();
         outcome
+    }
+
+    /// A connection is over, and the sessions that it opened: what their members hold is free again.
+    pub(crate) async fn connection_ended(&self, broker: &Arc<Broker>, client: SocketAddr) {
+        for (group_id, member) in self.sessions.end_of(client) {
+            self.release(broker, &group_id, &member).await;
+        }
     }
 
     /// A member's session is over.

@@ -5,9 +5,12 @@
 //! | 0 | opens a session with the request's partitions; an older one of the member is replaced |
 //! | n > 0 | the n-th request of the session |
 //! | -1 | closes the session |
+//!
+//! A session also ends with the connection that opened it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::{Mutex, PoisonError},
 };
 
@@ -24,6 +27,8 @@ pub(crate) type TopicPartitionId = (Uuid, i32);
 
 #[derive(Debug)]
 struct Session {
+    /// The other end of the connection that opened it.
+    opened_by: SocketAddr,
     next_epoch: i32,
     used_ms: i64,
     /// In the order in which they are served.
@@ -36,6 +41,7 @@ pub(crate) struct SessionRequest<'a> {
     pub group_id: &'a str,
     pub member_id: &'a str,
     pub epoch: i32,
+    pub client: SocketAddr,
     pub added: Vec<TopicPartitionId>,
     pub forgotten: BTreeSet<TopicPartitionId>,
 }
@@ -67,6 +73,7 @@ impl ShareSessions {
                 partitions.retain(|partition| known.insert(*partition));
                 make_room(&mut sessions, self.max, now_ms)?;
                 let session = Session {
+                    opened_by: request.client,
                     next_epoch: 1,
                     used_ms: now_ms,
                     partitions,
@@ -91,6 +98,13 @@ impl ShareSessions {
                 Ok(session.partitions.clone())
             }
         }
+    }
+
+    /// Ends the sessions that a connection opened; their groups and members.
+    pub fn end_of(&self, client: SocketAddr) -> Vec<(String, String)> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = sessions.extract_if(.., |_, session| session.opened_by == client);
+        ended.map(|(key, _)| key).collect()
     }
 
     /// Checks the session of a request that only acknowledges; whether it closes the session.
@@ -141,7 +155,11 @@ fn make_room(sessions: &mut BTreeMap<(String, String), Session>, max: usize, now
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
+
+    const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4711);
 
     fn fetch(
         sessions: &ShareSessions,
@@ -156,6 +174,7 @@ mod tests {
             group_id: "g",
             member_id,
             epoch,
+            client: CLIENT,
             added: ids(added),
             forgotten: ids(forgotten).into_iter().collect(),
         };
@@ -171,6 +190,17 @@ mod tests {
         assert_eq!(fetch(&sessions, "m", 2, &[3], &[1], 0), Ok(vec![0, 3, 2]));
         assert_eq!(fetch(&sessions, "m", -1, &[], &[], 0), Ok(vec![]));
         assert_eq!(fetch(&sessions, "m", 3, &[], &[], 0), Err(ErrorCode::ShareSessionNotFound));
+    }
+
+    #[test]
+    fn sessions_end_with_the_connection_that_opened_them() {
+        let sessions = ShareSessions::new(10);
+        assert!(fetch(&sessions, "m", 0, &[0], &[], 0).is_ok());
+        assert!(fetch(&sessions, "n", 0, &[0], &[], 0).is_ok());
+        assert_eq!(sessions.end_of(SocketAddr::new(CLIENT.ip(), 1)), []);
+        let ended = ["m", "n"].map(|member| ("g".to_owned(), member.to_owned()));
+        assert_eq!(sessions.end_of(CLIENT), ended);
+        assert_eq!(fetch(&sessions, "m", 1, &[], &[], 0), Err(ErrorCode::ShareSessionNotFound));
     }
 
     #[test]
