@@ -11,8 +11,10 @@ use millstream_protocol::ErrorCode;
 
 use super::{
     ClassicJoin, ClassicProtocols, MemberState, ModernGroup, ModernHeartbeat, ModernKind, ModernMember, ModernRefusal, TopicIdPartitions,
-    heartbeat::{member_sync_key, rejoin_key, session_key, topic_or_view, unknown_member},
+    heartbeat::unknown_member,
+    leave::{member_sync_key, rejoin_key, session_key},
     reconcile::waits_for_others,
+    target::topic_or_view,
 };
 use crate::{
     group::{

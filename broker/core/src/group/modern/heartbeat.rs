@@ -1,24 +1,20 @@
 //! ConsumerGroupHeartbeat and ShareGroupHeartbeat: joining, staying, changing and leaving are all one request (KIP-848, KIP-932).
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::BTreeSet;
 
 use millstream_protocol::ErrorCode;
-use uuid::Uuid;
 
 use super::{
-    ClassicProtocols, CurrentAssignment, LEAVE_EPOCH, MemberState, ModernChange, ModernGroup, ModernKind, ModernMember, ModernRecord,
-    STATIC_LEAVE_EPOCH, Subscription, TopicIdPartitions,
-    assignor::{self, Input, RANGE, SIMPLE, UNIFORM},
-    reconcile::{is_subset, next_assignment},
-    regexes,
+    ClassicProtocols, MemberState, ModernChange, ModernGroup, ModernKind, ModernMember, ModernRecord, STATIC_LEAVE_EPOCH, Subscription,
+    TopicIdPartitions,
+    leave::session_key,
+    reconcile::next_assignment,
+    target::{retarget, topics_hash},
+    validate::{check_epoch, validate},
 };
 use crate::{
-    group::{Decision, GroupConfig, GroupCoordinator, GroupRecord, GroupState, LeavingMember, timers::TimerKey},
-    metadata::{ClusterImage, names::TOPIC_NAME_BYTES_MAX},
-    records::RECORD_STRING_BYTES_MAX,
+    group::{Decision, GroupCoordinator, GroupRecord, GroupState},
+    metadata::ClusterImage,
 };
 
 /// A heartbeat, free of wire versions.
@@ -98,7 +94,7 @@ impl ModernRefusal {
     }
 }
 
-type Answer = Result<ModernHeartbeatResponse, ModernRefusal>;
+pub(super) type Answer = Result<ModernHeartbeatResponse, ModernRefusal>;
 
 /// What a heartbeat works on and adds to.
 pub(super) struct Turn<'a> {
@@ -343,233 +339,6 @@ impl GroupCoordinator {
         let message = format!("The group has reached its maximum capacity of {max} members.");
         Err(ModernRefusal::new(ErrorCode::GroupMaxSizeReached, message))
     }
-
-    fn leave_modern(&mut self, now_ms: i64, request: &ModernHeartbeat, group: &ModernGroup, decision: &mut Decision) -> Answer {
-        let (_, member) = self.find_leaver(group, request)?;
-        let response = ModernHeartbeatResponse {
-            member_id: request.member_id.clone(),
-            member_epoch: request.member_epoch,
-            heartbeat_interval_ms: 0,
-            assignment: None,
-        };
-        if request.member_epoch == STATIC_LEAVE_EPOCH {
-            // It keeps its partitions until it is back or its session ends.
-            let current = CurrentAssignment {
-                epoch: STATIC_LEAVE_EPOCH,
-                revoking: TopicIdPartitions::new(),
-                state: MemberState::Stable,
-                ..member.current
-            };
-            let mut turn = Turn {
-                request,
-                records: &mut decision.records,
-            };
-            turn.record(ModernChange::Current(request.member_id.clone(), Some(current)));
-            return Ok(response);
-        }
-        self.fence(
-            now_ms,
-            request.kind,
-            &request.group_id,
-            &[request.member_id.clone()].into(),
-            decision,
-        );
-        Ok(response)
-    }
-
-    fn find_leaver(&self, group: &ModernGroup, request: &ModernHeartbeat) -> Result<(String, ModernMember), ModernRefusal> {
-        if let Some(instance_id) = &request.instance_id
-            && group.static_member(instance_id).is_none()
-        {
-            let message = format!("Instance id {instance_id} is unknown.");
-            return Err(ModernRefusal::new(ErrorCode::UnknownMemberId, message));
-        }
-        if let Some(instance_id) = &request.instance_id
-            && let Some((holder, _)) = group.static_member(instance_id)
-            && *holder != request.member_id
-        {
-            let message = format!(
-                "Static member {} with instance id {instance_id} was fenced by member {holder}.",
-                request.member_id
-            );
-            return Err(ModernRefusal::new(ErrorCode::FencedInstanceId, message));
-        }
-        match group.members.get(&request.member_id) {
-            Some(member) => Ok((request.member_id.clone(), member.clone())),
-            None => {
-                let message = format!("Member {} is not a member of group {}.", request.member_id, request.group_id);
-                Err(ModernRefusal::new(ErrorCode::UnknownMemberId, message))
-            }
-        }
-    }
-
-    /// LeaveGroup, by which administrators remove members of consumer groups.
-    pub(in crate::group) fn leave_by_request(
-        &mut self,
-        now_ms: i64,
-        group_id: &str,
-        members: Vec<LeavingMember>,
-        decision: &mut Decision,
-    ) -> Vec<(LeavingMember, ErrorCode)> {
-        let mut outcomes = Vec::with_capacity(members.len());
-        let mut gone = BTreeSet::new();
-        for leaving in members {
-            let group = self.hard.modern(group_id).filter(|group| group.kind == ModernKind::Consumer);
-            let by_instance = leaving
-                .group_instance_id
-                .as_deref()
-                .map(|id| group.and_then(|group| group.static_member(id)));
-            let found = match by_instance {
-                Some(None) => Err(ErrorCode::UnknownMemberId),
-                Some(Some((id, _))) if !leaving.member_id.is_empty() && *id != leaving.member_id => Err(ErrorCode::FencedInstanceId),
-                Some(Some((id, _))) => Ok(id.clone()),
-                None if group.is_some_and(|group| group.members.contains_key(&leaving.member_id)) => Ok(leaving.member_id.clone()),
-                None => Err(ErrorCode::UnknownMemberId),
-            };
-            let outcome = match found {
-                Ok(id) if gone.insert(id.clone()) => ErrorCode::None,
-                Ok(_) => ErrorCode::UnknownMemberId,
-                Err(error) => error,
-            };
-            outcomes.push((leaving, outcome));
-        }
-        if !gone.is_empty() {
-            self.fence(now_ms, ModernKind::Consumer, group_id, &gone, decision);
-        }
-        outcomes
-    }
-
-    /// Takes members out: they left, or were silent or slow for too long. If only classic members are left the group becomes classic.
-    pub(in crate::group) fn fence(
-        &mut self,
-        now_ms: i64,
-        kind: ModernKind,
-        group_id: &str,
-        ids: &BTreeSet<String>,
-        decision: &mut Decision,
-    ) {
-        let Some(group) = self.hard.modern(group_id) else { return };
-        if let Some(classic) = self.downgraded(group, group_id, ids, None) {
-            return self.become_classic(now_ms, group_id, classic, decision);
-        }
-        let epoch = (group.epoch + 1, group.topics_hash);
-        let mut record = |change| {
-            decision.records.push(GroupRecord::Modern(ModernRecord {
-                kind,
-                group_id: group_id.to_owned(),
-                change,
-            }));
-        };
-        for id in ids {
-            record(ModernChange::Current(id.clone(), None));
-            record(ModernChange::Target(id.clone(), None));
-            record(ModernChange::Member(id.clone(), None));
-        }
-        record(ModernChange::Group(Some(epoch)));
-        for id in ids {
-            self.forget_timers(kind, group_id, id);
-        }
-    }
-
-    pub(super) fn forget_timers(&mut self, kind: ModernKind, group_id: &str, member_id: &str) {
-        self.timers.cancel(&session_key(kind, group_id, member_id));
-        self.timers.cancel(&rejoin_key(group_id, member_id));
-        self.timers.cancel(&member_sync_key(group_id, member_id));
-        let key = revocation_key(group_id, member_id);
-        self.timers.cancel(&key);
-        self.revocation_epochs.remove(&key);
-    }
-
-    /// A member was silent for too long, or did not join or sync when it was its turn.
-    pub(in crate::group) fn on_modern_session(
-        &mut self,
-        now_ms: i64,
-        kind: ModernKind,
-        group_id: &str,
-        member_id: String,
-        decision: &mut Decision,
-    ) {
-        let group = self.hard.modern(group_id);
-        if group.is_some_and(|group| group.members.contains_key(&member_id)) {
-            self.fence(now_ms, kind, group_id, &[member_id].into(), decision);
-        }
-    }
-
-    /// A member did not give up its partitions in time.
-    pub(in crate::group) fn on_revocation(&mut self, now_ms: i64, group_id: &str, member_id: &str, epoch: i32, decision: &mut Decision) {
-        let member = self.hard.modern(group_id).and_then(|group| group.members.get(member_id));
-        let is_late =
-            member.is_some_and(|member| member.current.epoch == epoch && member.current.state == MemberState::UnrevokedPartitions);
-        if is_late {
-            self.fence(now_ms, ModernKind::Consumer, group_id, &[member_id.to_owned()].into(), decision);
-        }
-    }
-
-    fn renew_modern_timers(&mut self, now_ms: i64, request: &ModernHeartbeat, next: &CurrentAssignment, member: Option<&ModernMember>) {
-        let key = session_key(request.kind, &request.group_id, &request.member_id);
-        self.timers.schedule(key, now_ms.saturating_add(request.session_timeout_ms.into()));
-        self.timers.cancel(&rejoin_key(&request.group_id, &request.member_id));
-        let key = member_sync_key(&request.group_id, &request.member_id);
-        if request.classic.is_some() {
-            let timeout_ms = member.map_or(0, |member| member.subscription.rebalance_timeout_ms);
-            self.timers.schedule(key, now_ms.saturating_add(timeout_ms.into()));
-        } else {
-            self.timers.cancel(&key);
-        }
-        let key = revocation_key(&request.group_id, &request.member_id);
-        // A classic member that has to give something up must join again in time, which has its own timer.
-        if next.state != MemberState::UnrevokedPartitions || request.classic.is_some() {
-            self.timers.cancel(&key);
-            self.revocation_epochs.remove(&key);
-        } else if self.revocation_epochs.get(&key) != Some(&next.epoch) {
-            let timeout_ms = member.map_or(0, |member| member.subscription.rebalance_timeout_ms);
-            self.timers.schedule(key.clone(), now_ms.saturating_add(timeout_ms.into()));
-            self.revocation_epochs.insert(key, next.epoch);
-        }
-    }
-
-    /// The partition counts of all subscribed topics by id, and which of them each member wants.
-    pub(super) fn resolve(&mut self, group: &ModernGroup, image: &ClusterImage) -> (BTreeMap<Uuid, i32>, BTreeMap<String, BTreeSet<Uuid>>) {
-        let mut topics = BTreeMap::new();
-        let mut subscriptions = BTreeMap::new();
-        for (member_id, member) in &group.members {
-            let mut wanted = BTreeSet::new();
-            let subscription = &member.subscription;
-            let none = BTreeSet::new();
-            let by_pattern = subscription
-                .regex
-                .as_ref()
-                .map_or(&none, |regex| self.regexes.resolve(regex, image, image.epoch));
-            for name in subscription.topics.iter().chain(by_pattern) {
-                if let Some((id, partitions)) = topic_or_view(image, name) {
-                    self.topic_names.entry(id).or_insert_with(|| name.clone());
-                    topics.insert(id, partitions);
-                    wanted.insert(id);
-                }
-            }
-            subscriptions.insert(member_id.clone(), wanted);
-        }
-        (topics, subscriptions)
-    }
-}
-
-pub(super) fn topic_or_view(image: &ClusterImage, name: &str) -> Option<(Uuid, i32)> {
-    let count = |partitions: usize| i32::try_from(partitions).unwrap_or(i32::MAX);
-    if let Some(topic) = image.topic(name) {
-        return Some((topic.id, count(topic.partitions.len())));
-    }
-    let (root, _) = image.view_path(name)?;
-    Some((image.view(name)?.id, count(root.partitions.len())))
-}
-
-/// FNV-1a over ids and partition counts: what a group epoch was made for.
-pub(super) fn topics_hash(topics: &BTreeMap<Uuid, i32>) -> u64 {
-    let bytes = topics
-        .iter()
-        .flat_map(|(id, partitions)| id.into_bytes().into_iter().chain(partitions.to_be_bytes()));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// A static member comes back under a new id: it takes over what the old one had.
@@ -583,50 +352,6 @@ fn take_over(turn: &mut Turn<'_>, group: &mut ModernGroup, replaced: &str) {
     turn.record(ModernChange::Current(id(), None));
     turn.record(ModernChange::Target(id(), None));
     turn.record(ModernChange::Member(id(), None));
-}
-
-/// Computes a target for the group's epoch and records what changes.
-fn retarget(
-    turn: &mut Turn<'_>,
-    group: &mut ModernGroup,
-    config: &GroupConfig,
-    topics: &BTreeMap<Uuid, i32>,
-    subscriptions: &BTreeMap<String, BTreeSet<Uuid>>,
-) {
-    let name = preferred_assignor(group, config);
-    let input = Input {
-        subscriptions,
-        topics,
-        previous: &group.target,
-    };
-    let target = assignor::assign(name, &input);
-    for (member_id, partitions) in &target {
-        if group.target.get(member_id) != Some(partitions) {
-            turn.record(ModernChange::Target(member_id.clone(), Some(partitions.clone())));
-        }
-    }
-    group.target = target;
-    group.assignment_epoch = group.epoch;
-    turn.record(ModernChange::TargetEpoch(Some(group.epoch)));
-}
-
-/// The assignor that most members prefer; a tie goes to the first of `group.consumer.assignors`.
-pub(super) fn preferred_assignor(group: &ModernGroup, config: &GroupConfig) -> &'static str {
-    if group.kind == ModernKind::Share {
-        return SIMPLE;
-    }
-    let votes = |name: &str| {
-        let members = group.members.values();
-        members
-            .filter(|member| member.subscription.assignor.as_deref() == Some(name))
-            .count()
-    };
-    match votes(RANGE).cmp(&votes(UNIFORM)) {
-        Ordering::Less => UNIFORM,
-        Ordering::Equal if config.consumer_assignors.first().is_some_and(|first| first == RANGE) => RANGE,
-        Ordering::Equal => UNIFORM,
-        Ordering::Greater => RANGE,
-    }
 }
 
 fn wants(subscription: &Subscription) -> (&BTreeSet<String>, Option<&String>, Option<&String>) {
@@ -676,101 +401,6 @@ fn is_full(request: &ModernHeartbeat) -> bool {
     }
 }
 
-fn check_epoch(request: &ModernHeartbeat, current: &CurrentAssignment) -> Result<(), ModernRefusal> {
-    let named = request.member_epoch;
-    let fenced = |than: &str| {
-        let epoch = current.epoch;
-        let message = format!(
-            "The consumer group member has a {than} member epoch ({named}) than the one known by the group coordinator ({epoch}). The member must abandon all its partitions and rejoin."
-        );
-        Err(ModernRefusal::new(ErrorCode::FencedMemberEpoch, message))
-    };
-    if named > current.epoch {
-        return fenced("greater");
-    }
-    // The answer with its new epoch may have been lost: then it still has what it had.
-    let is_retry = named == current.previous_epoch
-        && (request.kind == ModernKind::Share || request.owned.as_ref().is_some_and(|owned| is_subset(owned, &current.assigned)));
-    if named < current.epoch && !is_retry {
-        return fenced("smaller");
-    }
-    Ok(())
-}
-
-fn validate(request: &ModernHeartbeat, config: &GroupConfig) -> Result<(), ModernRefusal> {
-    let invalid = |message: &str| Err(ModernRefusal::new(ErrorCode::InvalidRequest, message));
-    if request.group_id.trim().is_empty() {
-        return invalid("GroupId can't be empty.");
-    }
-    let texts = [
-        Some(&request.group_id),
-        Some(&request.member_id),
-        request.instance_id.as_ref(),
-        request.rack_id.as_ref(),
-    ];
-    let topics = request.topics.iter().flatten();
-    if topics.clone().any(|topic| topic.len() > TOPIC_NAME_BYTES_MAX) {
-        return invalid("A topic name is too long.");
-    }
-    if texts
-        .into_iter()
-        .flatten()
-        .chain([&request.client_id])
-        .chain(topics)
-        .any(|text| text.len() > RECORD_STRING_BYTES_MAX)
-    {
-        return invalid("A name is too long.");
-    }
-    if request.member_id.trim().is_empty() {
-        return invalid("MemberId can't be empty.");
-    }
-    if request.instance_id.as_ref().is_some_and(|id| id.trim().is_empty()) {
-        return invalid("InstanceId can't be empty.");
-    }
-    if request.rack_id.as_ref().is_some_and(|id| id.trim().is_empty()) {
-        return invalid("RackId can't be empty.");
-    }
-    if request.member_epoch < STATIC_LEAVE_EPOCH || request.kind == ModernKind::Share && request.member_epoch < LEAVE_EPOCH {
-        return invalid("MemberEpoch is invalid.");
-    }
-    if request.member_epoch == STATIC_LEAVE_EPOCH && request.instance_id.is_none() {
-        return invalid("InstanceId can't be null.");
-    }
-    if request.member_epoch == 0 {
-        let names_topics = request.topics.as_ref().is_some_and(|topics| !topics.is_empty());
-        let names_pattern = request.regex.as_ref().is_some_and(|regex| !regex.is_empty());
-        match request.kind {
-            ModernKind::Share if request.topics.is_none() => return invalid("SubscribedTopicNames must be set in first request."),
-            ModernKind::Share => {}
-            ModernKind::Consumer => {
-                if request.rebalance_timeout_ms == -1 {
-                    return invalid("RebalanceTimeoutMs must be provided in first request.");
-                }
-                if request.owned.as_ref().is_none_or(|owned| !owned.is_empty()) {
-                    return invalid("TopicPartitions must be empty when (re-)joining.");
-                }
-                if !names_topics && !names_pattern && request.topics.is_none() {
-                    return invalid("Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.");
-                }
-            }
-        }
-    }
-    if let Some(regex) = request.regex.as_ref().filter(|regex| !regex.is_empty())
-        && !regexes::is_valid(regex)
-    {
-        let message = format!("SubscribedTopicRegex `{regex}` is not a valid regular expression.");
-        return Err(ModernRefusal::new(ErrorCode::InvalidRegularExpression, message));
-    }
-    if let Some(assignor) = &request.assignor
-        && !config.consumer_assignors.contains(assignor)
-    {
-        let supported = config.consumer_assignors.join(", ");
-        let message = format!("ServerAssignor {assignor} is not supported. Supported assignors: {supported}.");
-        return Err(ModernRefusal::new(ErrorCode::UnsupportedAssignor, message));
-    }
-    Ok(())
-}
-
 pub(super) fn unknown_member(request: &ModernHeartbeat) -> ModernRefusal {
     let (member_id, group_id) = (&request.member_id, &request.group_id);
     let message = format!("Member {member_id} is not a member of group {group_id}.");
@@ -783,33 +413,4 @@ fn not_a(kind: ModernKind, group_id: &str) -> ModernRefusal {
         ModernKind::Share => "share",
     };
     ModernRefusal::new(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a {kind} group."))
-}
-
-pub(in crate::group) fn session_key(kind: ModernKind, group_id: &str, member_id: &str) -> TimerKey {
-    TimerKey::ModernSession {
-        kind,
-        group_id: group_id.to_owned(),
-        member_id: member_id.to_owned(),
-    }
-}
-
-pub(super) fn rejoin_key(group_id: &str, member_id: &str) -> TimerKey {
-    TimerKey::Rejoin {
-        group_id: group_id.to_owned(),
-        member_id: member_id.to_owned(),
-    }
-}
-
-pub(super) fn member_sync_key(group_id: &str, member_id: &str) -> TimerKey {
-    TimerKey::MemberSync {
-        group_id: group_id.to_owned(),
-        member_id: member_id.to_owned(),
-    }
-}
-
-fn revocation_key(group_id: &str, member_id: &str) -> TimerKey {
-    TimerKey::Revocation {
-        group_id: group_id.to_owned(),
-        member_id: member_id.to_owned(),
-    }
 }

@@ -12,7 +12,9 @@ use super::{
     ClassicProtocols, CurrentAssignment, MemberState, ModernChange, ModernGroup, ModernHeartbeat, ModernKind, ModernMember, ModernRecord,
     ModernRefusal, Subscription, TopicIdPartitions,
     classic::{CONSUMER, by_id},
-    heartbeat::{Turn, session_key, topics_hash},
+    heartbeat::Turn,
+    leave::session_key,
+    target::topics_hash,
 };
 use crate::{
     group::{

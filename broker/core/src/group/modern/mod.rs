@@ -21,12 +21,17 @@
 mod assignor;
 mod classic;
 mod heartbeat;
+mod leave;
 mod migration;
 mod reconcile;
 mod records;
 mod regexes;
+mod target;
+mod validate;
 mod views;
 
+#[cfg(test)]
+mod migration_model_tests;
 #[cfg(test)]
 mod migration_tests;
 #[cfg(test)]
@@ -35,8 +40,8 @@ mod model_tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-pub(super) use heartbeat::session_key;
 pub use heartbeat::{ClassicJoin, ModernHeartbeat, ModernHeartbeatResponse, ModernRefusal};
+pub(super) use leave::session_key;
 pub use records::{ModernChange, ModernRecord};
 pub(super) use regexes::Regexes;
 use uuid::Uuid;

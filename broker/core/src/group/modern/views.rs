@@ -2,7 +2,7 @@
 
 use millstream_protocol::ErrorCode;
 
-use super::{ModernChange, ModernKind, ModernMember, ModernRecord, TopicIdPartitions, heartbeat::preferred_assignor, regexes};
+use super::{ModernChange, ModernKind, ModernMember, ModernRecord, TopicIdPartitions, regexes, target::preferred_assignor};
 use crate::group::{GroupCoordinator, GroupRecord};
 
 /// A group as ConsumerGroupDescribe and ShareGroupDescribe show it.
