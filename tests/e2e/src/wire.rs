@@ -102,6 +102,12 @@ pub fn request(api_key: i16, version: i16, correlation_id: i32, body: &[u8]) -> 
     with_length(&frame)
 }
 
+/// Appends a string as the inflexible versions have it.
+pub fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
+    bytes.extend((text.len() as u16).to_be_bytes());
+    bytes.extend(text);
+}
+
 /// Bytes behind their length, as one frame.
 pub fn with_length(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()

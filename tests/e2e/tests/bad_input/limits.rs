@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use millstream_e2e::{
     broker::{Broker, Options},
-    wire::{API_VERSIONS, RawConnection, Reply, check_alive, request},
+    wire::{API_VERSIONS, RawConnection, Reply, check_alive, put_text, request},
 };
 
 /// A batch with one record, key `k` and value `v`.
@@ -14,11 +14,6 @@ const BATCH: [u8; 70] = [
     0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0x10,
     0, 0, 0, 2, 0x6b, 2, 0x76, 0,
 ];
-
-fn text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend((text.len() as u16).to_be_bytes());
-    bytes.extend(text.as_bytes());
-}
 
 /// Produce version 3 of one record to partition 0.
 fn produce(topic: &str, acks: i16) -> Vec<u8> {
@@ -29,7 +24,7 @@ fn produce(topic: &str, acks: i16) -> Vec<u8> {
         &1_u32.to_be_bytes(),
     ]
     .concat();
-    text(&mut body, topic);
+    put_text(&mut body, topic.as_bytes());
     body.extend([1_u32.to_be_bytes(), 0_u32.to_be_bytes(), (BATCH.len() as u32).to_be_bytes()].concat());
     body.extend(BATCH);
     body
@@ -41,7 +36,7 @@ fn fetch(topic: &str, wait_ms: u32, partitions: u32) -> Vec<u8> {
     body.extend(i32::MAX.to_be_bytes());
     body.push(0);
     body.extend(1_u32.to_be_bytes());
-    text(&mut body, topic);
+    put_text(&mut body, topic.as_bytes());
     body.extend(partitions.to_be_bytes());
     for partition in 0..partitions {
         body.extend([&partition.to_be_bytes()[..], &[0; 8], &i32::MAX.to_be_bytes()].concat());

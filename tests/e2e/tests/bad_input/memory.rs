@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use millstream_e2e::{
     broker::{Broker, Options},
-    wire::{RawConnection, Reply, check_alive, request},
+    wire::{RawConnection, Reply, check_alive, put_text, request},
 };
 
 /// The longest string that the protocol has.
@@ -14,11 +14,6 @@ const LONGEST: usize = 32_767;
 const LIST_BYTES: usize = 470 << 10;
 /// What one such request may cost, in bytes: many times the frame, far less than the list times the name.
 const COST_MAX: u64 = 160 << 20;
-
-fn text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend((text.len() as u16).to_be_bytes());
-    bytes.extend(text.as_bytes());
-}
 
 /// A list of as many of these items as fit.
 fn list(bytes: &mut Vec<u8>, item: impl Fn(u32) -> Vec<u8>) {
@@ -32,34 +27,34 @@ fn repetitive() -> Vec<(&'static str, i16, i16, Vec<u8>)> {
     let name = "n".repeat(LONGEST);
     let one = 1_u32.to_be_bytes();
     let mut fetch = [&(-1_i32).to_be_bytes()[..], &[0; 8], &i32::MAX.to_be_bytes(), &[0], &one].concat();
-    text(&mut fetch, &name);
+    put_text(&mut fetch, name.as_bytes());
     list(&mut fetch, |index| {
         [&index.to_be_bytes()[..], &[0; 8], &1_u32.to_be_bytes()].concat()
     });
     let mut produce = [&[0xff, 0xff, 0, 1][..], &1000_u32.to_be_bytes(), &one].concat();
-    text(&mut produce, &name);
+    put_text(&mut produce, name.as_bytes());
     list(&mut produce, |index| [index.to_be_bytes(), (-1_i32).to_be_bytes()].concat());
     let mut elect = [&[0][..], &one].concat();
-    text(&mut elect, &name);
+    put_text(&mut elect, name.as_bytes());
     list(&mut elect, |index| index.to_be_bytes().to_vec());
     elect.extend(1000_u32.to_be_bytes());
     let mut commit = Vec::new();
-    text(&mut commit, &name);
+    put_text(&mut commit, name.as_bytes());
     commit.extend((-1_i32).to_be_bytes());
-    text(&mut commit, "");
+    put_text(&mut commit, b"");
     commit.extend((-1_i64).to_be_bytes());
     commit.extend(one);
-    text(&mut commit, "there");
+    put_text(&mut commit, b"there");
     list(&mut commit, |_| [&[0; 12][..], &[0xff, 0xff]].concat());
     let mut offsets = Vec::new();
-    text(&mut offsets, "group");
+    put_text(&mut offsets, b"group");
     offsets.extend(one);
-    text(&mut offsets, "there");
+    put_text(&mut offsets, b"there");
     list(&mut offsets, |_| vec![0; 4]);
     let mut groups = Vec::new();
     list(&mut groups, |_| vec![0, 1, b'g']);
     let mut duplicates = [&(-1_i32).to_be_bytes()[..], &one].concat();
-    text(&mut duplicates, "there");
+    put_text(&mut duplicates, b"there");
     list(&mut duplicates, |index| [&(index / 2).to_be_bytes()[..], &[0xff; 8]].concat());
     vec![
         ("Fetch", 1, 4, fetch),
@@ -100,7 +95,7 @@ fn requests_that_wait_do_not_keep_others_from_starting() -> Result<()> {
     body.extend(i32::MAX.to_be_bytes());
     body.push(0);
     body.extend(1_u32.to_be_bytes());
-    text(&mut body, "idle");
+    put_text(&mut body, b"idle");
     let count = 900_000_u32 / 16;
     body.extend(count.to_be_bytes());
     for _ in 0..count {
@@ -127,7 +122,7 @@ fn first_request_of_a_connection_may_be_large() -> Result<()> {
     let broker = Broker::start(Options::new())?;
     // Produce to a topic that is not there, with 700 kB of something: an answer, and no closed connection.
     let mut body = [&[0xff, 0xff, 0, 1][..], &1000_u32.to_be_bytes(), &1_u32.to_be_bytes()].concat();
-    text(&mut body, "ghost");
+    put_text(&mut body, b"ghost");
     body.extend(1_u32.to_be_bytes());
     body.extend(0_u32.to_be_bytes());
     body.extend(700_000_u32.to_be_bytes());
@@ -146,7 +141,7 @@ fn first_request_of_a_connection_may_be_large() -> Result<()> {
 fn names_too_long_to_be_repeated_are_refused_by_code() -> Result<()> {
     let broker = Broker::start(Options::new().set("auto.create.topics.enable", "false"))?;
     let mut body = [&[0xff, 0xff, 0, 1][..], &1000_u32.to_be_bytes(), &1_u32.to_be_bytes()].concat();
-    text(&mut body, &"n".repeat(LONGEST));
+    put_text(&mut body, "n".repeat(LONGEST).as_bytes());
     body.extend(1_u32.to_be_bytes());
     body.extend([&[0; 4][..], &[0xff; 4]].concat());
     let mut connection = RawConnection::open(&broker)?;

@@ -5,13 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use millstream_e2e::{
     broker::{Broker, Options},
-    wire::{RawConnection, Reply, check_alive, request},
+    wire::{RawConnection, Reply, check_alive, put_text, request},
 };
-
-fn text(bytes: &mut Vec<u8>, text: &[u8]) {
-    bytes.extend((text.len() as u16).to_be_bytes());
-    bytes.extend(text);
-}
 
 /// The answer to a request, without its correlation id.
 fn ask(broker: &Broker, key: i16, version: i16, body: &[u8]) -> Result<Vec<u8>> {
@@ -26,7 +21,7 @@ fn ask(broker: &Broker, key: i16, version: i16, body: &[u8]) -> Result<Vec<u8>> 
 /// A list of one topic with one partition, and what comes after its number.
 fn of_partition(topic: &str, number: i32, rest: &[u8]) -> Vec<u8> {
     let mut bytes = 1_u32.to_be_bytes().to_vec();
-    text(&mut bytes, topic.as_bytes());
+    put_text(&mut bytes, topic.as_bytes());
     bytes.extend(1_u32.to_be_bytes());
     bytes.extend(number.to_be_bytes());
     bytes.extend(rest);
@@ -59,7 +54,7 @@ fn clients_cannot_touch_the_brokers_own_topics() -> Result<()> {
     ensure!(answer.get(at..at + 2) == Some(&[0, 17]), "INVALID_TOPIC_EXCEPTION, not {answer:?}");
     // CreatePartitions: throttle, one topic with its name, code.
     let mut body = 1_u32.to_be_bytes().to_vec();
-    text(&mut body, topic.as_bytes());
+    put_text(&mut body, topic.as_bytes());
     body.extend([&500_u32.to_be_bytes()[..], &[0xff; 4], &1000_u32.to_be_bytes(), &[0]].concat());
     let answer = ask(&broker, 37, 0, &body)?;
     let at = 4 + 4 + 2 + topic.len();
@@ -71,9 +66,9 @@ fn clients_cannot_touch_the_brokers_own_topics() -> Result<()> {
 /// OffsetCommit version 2 from outside a group.
 fn commit(broker: &Broker, group: &[u8], offset: i64) -> Result<()> {
     let mut body = Vec::new();
-    text(&mut body, group);
+    put_text(&mut body, group);
     body.extend((-1_i32).to_be_bytes());
-    text(&mut body, b"");
+    put_text(&mut body, b"");
     body.extend((-1_i64).to_be_bytes());
     body.extend(of_partition("t", 0, &[&offset.to_be_bytes()[..], &[0xff, 0xff]].concat()));
     let answer = ask(broker, 8, 2, &body)?;
@@ -88,7 +83,7 @@ fn commit(broker: &Broker, group: &[u8], offset: i64) -> Result<()> {
 /// OffsetFetch version 1.
 fn committed(broker: &Broker, group: &[u8]) -> Result<i64> {
     let mut body = Vec::new();
-    text(&mut body, group);
+    put_text(&mut body, group);
     body.extend(of_partition("t", 0, &[]));
     let answer = ask(broker, 9, 1, &body)?;
     let offset = answer
