@@ -230,11 +230,16 @@ def transact(stage, number):
 
 
 class Member:
-    """A consumer that writes down what it has, reads and commits."""
+    """A consumer that writes down what it has, reads and commits.
+
+    It comes and goes by its subscription and is never closed: librdkafka 2.16 can wait for ever in the callback of a close(), and
+    confluent-kafka does not let go of the interpreter there.
+    """
 
     def __init__(self, stage, group, topics, name, **config):
-        self.stage, self.group, self.name = stage, group, name
-        self.positions, self.unread, self.is_closing = {}, {}, False
+        self.stage, self.group, self.topics = stage, group, topics
+        self.base, self.lives = name, 0
+        self.positions, self.unread = {}, {}
         settings = {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False, "fetch.wait.max.ms": 100}
         settings |= {"max.poll.interval.ms": AWAY_MS, "isolation.level": "read_committed", **config}
         is_new = config.get("group.protocol") == "consumer"
@@ -242,7 +247,21 @@ class Member:
             settings |= CLASSIC_TIMEOUTS
         self.is_incremental = is_new or "cooperative" in config["partition.assignment.strategy"]
         self.client = Consumer({**stage.config(), **settings})
-        self.client.subscribe(topics, on_assign=self.on_assign, on_revoke=self.on_revoke, on_lost=self.on_lost)
+
+    def join(self):
+        self.lives += 1
+        self.name = f"{self.base}-{self.lives}"
+        self.client.subscribe(self.topics, on_assign=self.on_assign, on_revoke=self.on_revoke, on_lost=self.on_lost)
+
+    def leave(self):
+        """Gives back what it has; when the broker does not answer it gives up."""
+        self.client.unsubscribe()
+        end = time.monotonic() + 5
+        while self.positions and time.monotonic() < end:
+            self.poll()
+        self.unread.clear()
+        self.positions.clear()
+        self.holds()
 
     def holds(self, partitions=None):
         """Says what it has: all that it reads, unless told."""
@@ -251,8 +270,6 @@ class Member:
         self.stage.history.event({"holds": {"group": self.group, "member": self.name, "partitions": [place(*where) for where in held]}})
 
     def on_assign(self, client, partitions):
-        if self.is_closing:
-            return
         self.note()
         starts = []
         for partition in partitions:
@@ -304,6 +321,8 @@ class Member:
     def note(self):
         """Writes down what came since the last time."""
         for where, records in self.unread.items():
+            if where not in self.positions:
+                continue
             call = self.stage.history.invoke({"read": {"partition": place(*where), "from": self.positions[where], "committed": True}})
             self.stage.history.ok(call, {"records": records})
             self.positions[where] = records[-1][0] + 1
@@ -329,20 +348,12 @@ class Member:
             else:
                 self.stage.history.unknown(call)
 
-    def close(self):
-        # Its callback gives back what it has.
-        self.is_closing = True
-        self.client.close()
-        self.positions.clear()
-        self.holds()
-
 
 def consume(stage, group, index):
     """A member that comes and goes, and sometimes is away so long that it is taken for dead."""
-    lives = 0
+    member = Member(stage, group, ["plain", "transacted"], f"{group}-{index}", **GROUPS[group])
     while not stage.groups_may_end.is_set():
-        lives += 1
-        member = Member(stage, group, ["plain", "transacted"], f"{group}-{index}-{lives}", **GROUPS[group])
+        member.join()
         end = time.monotonic() + random.uniform(2, 15)
         while not stage.groups_may_end.is_set() and (time.monotonic() < end or stage.stop.is_set()):
             if member.poll() and random.random() < 0.2:
@@ -354,7 +365,7 @@ def consume(stage, group, index):
                 member.commit(list(member.positions))
                 member.positions.clear()
                 break
-        member.close()
+        member.leave()
 
 
 class Stuck(Exception):
@@ -383,17 +394,16 @@ def bounded(call, *arguments):
 
 def move(stage, index):
     """Consumes, produces and commits in transactions: what is in `plain` gets into `moved` exactly once."""
-    lives = 0
+    member = Member(stage, "movers", ["plain"], f"mover-{index}", **{"group.protocol": "consumer", "max.poll.interval.ms": 300_000})
+    member.commit = lambda _: None  # Offsets are committed by transactions alone.
     while not stage.stop.is_set():
-        lives += 1
         sender = Sender(stage)
         client = Producer(stage.config(transactional_id=f"mover-{index}", transaction_timeout_ms=10_000, linger_ms=2))
         try:
             client.init_transactions(60)
         except KafkaException:
             continue
-        member = Member(stage, "movers", ["plain"], f"mover-{index}-{lives}", **{"group.protocol": "consumer", "max.poll.interval.ms": 300_000})
-        member.commit = lambda _: None  # Offsets are committed by transactions alone.
+        member.join()
         end = time.monotonic() + random.uniform(5, 25)
         while time.monotonic() < end and not stage.stop.is_set():
             # What was taken away while it polled is another member's to move.
@@ -402,7 +412,7 @@ def move(stage, index):
             # What is not committed is read again from the committed offset, by the next life.
             if messages and not move_once(stage, client, member, sender, messages):
                 break
-        member.close()
+        member.leave()
 
 
 def move_once(stage, client, member, sender, messages):

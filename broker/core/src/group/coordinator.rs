@@ -1,6 +1,6 @@
 //! [`GroupCoordinator`]: one value per partition of `__consumer_offsets`, its life cycle, and the entry points of members.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_protocol::error_code::ErrorCode;
 use uuid::Uuid;
@@ -80,10 +80,11 @@ impl GroupCoordinator {
                 ModernKind::Consumer => config.consumer_session_timeout_ms,
                 ModernKind::Share => config.share_session_timeout_ms,
             };
-            for member_id in group.members.keys() {
+            for (member_id, member) in &group.members {
+                let own = member.subscription.classic.as_ref().map(|classic| classic.session_timeout_ms);
                 timers.schedule(
                     session_key(group.kind, group_id, member_id),
-                    now_ms.saturating_add(timeout_ms.into()),
+                    now_ms.saturating_add(own.unwrap_or(timeout_ms).into()),
                 );
             }
         }
@@ -99,7 +100,7 @@ impl GroupCoordinator {
             for member_id in group.member_ids() {
                 group.renew_session(&mut turn, &member_id);
             }
-            // If group.max.size became smaller, rejoining decides who stays.
+            // If group.max.size became smaller, rejoining decides who stays. Without a leader a conversion was cut short.
             if group.member_count() > config.members_max || metadata.is_leaderless() {
                 group.begin_rebalance(&mut turn);
             }
@@ -145,8 +146,15 @@ impl GroupCoordinator {
     /// Does what is due: sessions, join and sync phases, offset expiry.
     pub fn tick(&mut self, now_ms: i64) -> Decision {
         let mut decision = Decision::default();
+        let mut changed: BTreeSet<String> = BTreeSet::new();
         while let Some(key) = self.timers.pop_due(now_ms) {
-            let is_modern = key.is_of_modern_group();
+            let group = key.modern_group().map(str::to_owned);
+            if group.as_ref().is_some_and(|group| changed.contains(group)) {
+                // It must see what the records of this tick make of its group: the next tick is at once.
+                self.timers.schedule(key, now_ms);
+                break;
+            }
+            let records = decision.records.len();
             match key {
                 TimerKey::Session { group_id, member_id } => {
                     self.with_group(now_ms, &group_id, &mut decision, |group, turn| {
@@ -181,9 +189,8 @@ impl GroupCoordinator {
                     self.timers.schedule(TimerKey::OffsetExpiry, now_ms.saturating_add(interval_ms));
                 }
             }
-            if is_modern && !decision.records.is_empty() {
-                // What else is due must see what these records make of the group: the next tick is at once.
-                break;
+            if decision.records.len() > records {
+                changed.extend(group);
             }
         }
         decision

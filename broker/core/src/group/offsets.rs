@@ -46,7 +46,7 @@ impl GroupCoordinator {
         let names_member = !is_simple || !request.member_id.is_empty() || request.group_instance_id.is_some();
         if self.hard.modern(&request.group_id).is_some() {
             let epoch = request.generation_id;
-            if is_transactional && epoch < 0 && request.member_id.is_empty() {
+            if is_transactional && !names_member {
                 return Ok(());
             }
             if !is_transactional

@@ -59,11 +59,14 @@ pub(super) enum TimerKey {
 }
 
 impl TimerKey {
-    /// Whether it is about a member of a consumer or share group.
-    pub fn is_of_modern_group(&self) -> bool {
+    /// The consumer or share group whose member it is about.
+    pub fn modern_group(&self) -> Option<&str> {
         match self {
-            Self::ModernSession { .. } | Self::Revocation { .. } | Self::Rejoin { .. } | Self::MemberSync { .. } => true,
-            Self::Session { .. } | Self::Join { .. } | Self::Sync { .. } | Self::OffsetExpiry => false,
+            Self::ModernSession { group_id, .. }
+            | Self::Revocation { group_id, .. }
+            | Self::Rejoin { group_id, .. }
+            | Self::MemberSync { group_id, .. } => Some(group_id),
+            Self::Session { .. } | Self::Join { .. } | Self::Sync { .. } | Self::OffsetExpiry => None,
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::{
     metadata::ClusterImage,
 };
 
+/// Most bytes of the records by which a group changes its protocol: they go to the log in one batch, so that a crash leaves all or none.
+pub(super) const CONVERSION_BYTES_MAX: usize = 480 << 10;
+
 /// A heartbeat, free of wire versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModernHeartbeat {
@@ -96,6 +99,15 @@ impl ModernRefusal {
 
 pub(super) type Answer = Result<ModernHeartbeatResponse, ModernRefusal>;
 
+/// What a heartbeat comes to.
+struct Granted {
+    response: ModernHeartbeatResponse,
+    /// The static member whose place was taken.
+    replaced: Option<String>,
+    /// The member as it is from now on.
+    member: ModernMember,
+}
+
 /// What a heartbeat works on and adds to.
 pub(super) struct Turn<'a> {
     pub request: &'a ModernHeartbeat,
@@ -131,35 +143,63 @@ impl GroupCoordinator {
         image: &ClusterImage,
         decision: &mut Decision,
     ) -> Answer {
-        let mut response = self.heartbeat_or_refuse(now_ms, request, image, decision);
-        // What could not be read back from the log must not get there.
-        let is_too_large = |record: &GroupRecord| {
-            record
-                .encode_value()
-                .is_some_and(|value| value.len() > self.config.group_record_bytes_max)
-        };
-        if decision.records.iter().any(is_too_large) {
-            response = Err(ModernRefusal::new(
-                ErrorCode::InvalidRequest,
-                "The subscription or its assignment is too large.",
-            ));
-        }
-        if response.is_err() {
-            decision.records.clear();
-        } else if self.hard.modern(&request.group_id).is_none() {
-            self.dissolve_classic(now_ms, request, decision);
-        }
-        response
-    }
-
-    fn heartbeat_or_refuse(&mut self, now_ms: i64, request: &ModernHeartbeat, image: &ClusterImage, decision: &mut Decision) -> Answer {
         if let Some(response) = self.unchanged(now_ms, request, image) {
             return Ok(response);
         }
-        let group = self.modern_group_for(request, image, &mut decision.records)?;
         if request.member_epoch < 0 {
+            let group = self.modern_group_for(request, image, &mut decision.records)?;
+            // By the names of what its members have it may become classic.
+            self.resolve(&group, image);
             return self.leave_modern(now_ms, request, &group, decision);
         }
+        let granted = self.heartbeat_or_refuse(request, image, decision);
+        let granted = granted.and_then(|granted| self.check_sizes(request, decision).map(|()| granted));
+        if granted.is_err() {
+            decision.records.clear();
+        }
+        let Granted {
+            response,
+            replaced,
+            member,
+        } = granted?;
+        // From here on it is sure: now what the log does not hold may change.
+        if let Some(replaced) = &replaced {
+            self.forget_timers(request.kind, &request.group_id, replaced);
+        }
+        self.checked_images.insert(request.group_id.clone(), image.epoch);
+        self.renew_modern_timers(now_ms, request, &member);
+        if self.hard.modern(&request.group_id).is_none() {
+            self.dissolve_classic(now_ms, request, decision);
+        }
+        Ok(response)
+    }
+
+    /// What could not be read back from the log must not get there, nor a conversion that a crash could cut in two.
+    fn check_sizes(&self, request: &ModernHeartbeat, decision: &Decision) -> Result<(), ModernRefusal> {
+        let sizes = decision
+            .records
+            .iter()
+            .map(|record| record.encode_value().map_or(0, |value| value.len()));
+        if sizes.clone().any(|size| size > self.config.group_record_bytes_max) {
+            let message = "The subscription or its assignment is too large.";
+            return Err(ModernRefusal::new(ErrorCode::InvalidRequest, message));
+        }
+        let keys: usize = decision.records.iter().map(|record| record.encode_key().len()).sum();
+        if self.groups.contains_key(&request.group_id) && keys + sizes.sum::<usize>() > CONVERSION_BYTES_MAX {
+            let message = format!("Classic group {} is too large to be upgraded with members in it.", request.group_id);
+            return Err(ModernRefusal::new(ErrorCode::GroupIdNotFound, message));
+        }
+        Ok(())
+    }
+
+    /// What the heartbeat of a member that stays comes to. Only caches change here.
+    fn heartbeat_or_refuse(
+        &mut self,
+        request: &ModernHeartbeat,
+        image: &ClusterImage,
+        decision: &mut Decision,
+    ) -> Result<Granted, ModernRefusal> {
+        let group = self.modern_group_for(request, image, &mut decision.records)?;
         let mut turn = Turn {
             request,
             records: &mut decision.records,
@@ -168,7 +208,6 @@ impl GroupCoordinator {
         let mut group = group;
         if let Some(replaced) = &replaced {
             take_over(&mut turn, &mut group, replaced);
-            self.forget_timers(request.kind, &request.group_id, replaced);
         }
         let updated = updated_subscription(request, member.as_ref());
         let is_new = member.is_none();
@@ -187,7 +226,6 @@ impl GroupCoordinator {
         );
         let (topics, subscriptions) = self.resolve(&group, image);
         let hash = topics_hash(&topics);
-        self.checked_images.insert(request.group_id.clone(), image.epoch);
         if wants_other || hash != group.topics_hash {
             group.epoch += 1;
             group.topics_hash = hash;
@@ -202,13 +240,19 @@ impl GroupCoordinator {
         if next != before.current || is_new_id {
             turn.record(ModernChange::Current(request.member_id.clone(), Some(next.clone())));
         }
-        self.renew_modern_timers(now_ms, request, &next, group.members.get(&request.member_id));
         let tells = request.member_epoch == 0 || is_full(request) || next.assigned != before.current.assigned;
-        Ok(ModernHeartbeatResponse {
+        let mut member = group.members.remove(&request.member_id).unwrap_or_default();
+        member.current = next;
+        let response = ModernHeartbeatResponse {
             member_id: request.member_id.clone(),
-            member_epoch: next.epoch,
+            member_epoch: member.current.epoch,
             heartbeat_interval_ms: request.heartbeat_interval_ms,
-            assignment: tells.then_some(next.assigned),
+            assignment: tells.then(|| member.current.assigned.clone()),
+        };
+        Ok(Granted {
+            response,
+            replaced,
+            member,
         })
     }
 
@@ -220,8 +264,7 @@ impl GroupCoordinator {
         let is_settled = current.state == MemberState::Stable
             && [request.member_epoch, group.epoch, group.assignment_epoch] == [current.epoch; 3]
             && self.checked_images.get(&request.group_id) == Some(&image.epoch);
-        let says_nothing = request.classic.is_none()
-            && subscription.classic.is_none()
+        let says_nothing = subscription.classic.is_none()
             && request.topics.is_none()
             && request.regex.is_none()
             && request.assignor.is_none()

@@ -174,19 +174,15 @@ impl GroupCoordinator {
     }
 
     /// A member was heard: its session begins anew, and so does what it has to do next.
-    pub(super) fn renew_modern_timers(
-        &mut self,
-        now_ms: i64,
-        request: &ModernHeartbeat,
-        next: &CurrentAssignment,
-        member: Option<&ModernMember>,
-    ) {
+    pub(super) fn renew_modern_timers(&mut self, now_ms: i64, request: &ModernHeartbeat, member: &ModernMember) {
+        let next = &member.current;
+        // At least 1: a timer that comes back at once would never let a tick end.
+        let timeout_ms = member.subscription.rebalance_timeout_ms.max(1);
         let key = session_key(request.kind, &request.group_id, &request.member_id);
         self.timers.schedule(key, now_ms.saturating_add(request.session_timeout_ms.into()));
         self.timers.cancel(&rejoin_key(&request.group_id, &request.member_id));
         let key = member_sync_key(&request.group_id, &request.member_id);
         if request.classic.is_some() {
-            let timeout_ms = member.map_or(0, |member| member.subscription.rebalance_timeout_ms);
             self.timers.schedule(key, now_ms.saturating_add(timeout_ms.into()));
         } else {
             self.timers.cancel(&key);
@@ -197,7 +193,6 @@ impl GroupCoordinator {
             self.timers.cancel(&key);
             self.revocation_epochs.remove(&key);
         } else if self.revocation_epochs.get(&key) != Some(&next.epoch) {
-            let timeout_ms = member.map_or(0, |member| member.subscription.rebalance_timeout_ms);
             self.timers.schedule(key.clone(), now_ms.saturating_add(timeout_ms.into()));
             self.revocation_epochs.insert(key, next.epoch);
         }

@@ -7,18 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use millstream_protocol::ErrorCode;
+use uuid::Uuid;
 
 use super::{
     ClassicProtocols, CurrentAssignment, MemberState, ModernChange, ModernGroup, ModernHeartbeat, ModernKind, ModernMember, ModernRecord,
     ModernRefusal, Subscription, TopicIdPartitions,
     classic::{CONSUMER, by_id},
-    heartbeat::Turn,
+    heartbeat::{CONVERSION_BYTES_MAX, Turn},
     leave::session_key,
     target::topics_hash,
 };
 use crate::{
     group::{
-        Decision, GroupCoordinator, GroupRecord, JoinGroupResponse, ParkedResponse, Reply, SyncGroupResponse,
+        Decision, GroupCoordinator, GroupRecord, GroupState, JoinGroupResponse, ParkedResponse, Reply, SyncGroupResponse,
         consumer_protocol::{read_assignment, read_subscription, version_of, write_assignment},
         state::{ClassicGroup, Member},
     },
@@ -26,7 +27,7 @@ use crate::{
 };
 
 impl GroupCoordinator {
-    /// The consumer group that a classic group with members becomes, with the records that make it one. Nothing changes here yet.
+    /// The consumer group that a classic group with members becomes, with the records that make it one. The classic group stays for now.
     pub(super) fn upgraded(
         &mut self,
         request: &ModernHeartbeat,
@@ -52,7 +53,13 @@ impl GroupCoordinator {
         if classic.member_count() > self.config.consumer_members_max {
             return Err(refused("the group is too large."));
         }
-        let protocol = classic.protocol.clone().or_else(|| classic.select_protocol());
+        // While members join, the protocol of the last generation may not be everybody's any more.
+        let selected = classic
+            .protocol
+            .clone()
+            .filter(|_| classic.state() != GroupState::PreparingRebalance);
+        let protocol = selected.or_else(|| classic.select_protocol());
+        let is_settled = classic.state() == GroupState::Stable && classic.generation > 0;
         let mut group = ModernGroup::new(ModernKind::Consumer);
         (group.epoch, group.assignment_epoch) = (classic.generation, classic.generation);
         let mut read = Vec::new();
@@ -99,7 +106,11 @@ impl GroupCoordinator {
             group.members.insert(member.id.clone(), upgraded);
         }
         let (topics, _) = self.resolve(&group, image);
-        group.topics_hash = topics_hash(&topics);
+        let is_taken = |id: &Uuid, count: i32| taken.get(id).map_or(0, BTreeSet::len) >= usize::try_from(count).unwrap_or(0);
+        if is_settled && topics.iter().all(|(id, count)| is_taken(id, *count)) {
+            group.topics_hash = topics_hash(&topics);
+        }
+        // Otherwise the hash stays that of nothing: what the classic group left undone needs a new target, whoever joins.
         records.push(GroupRecord::Group {
             group_id: group_id.clone(),
             value: None,
@@ -154,8 +165,13 @@ impl GroupCoordinator {
         if group.kind != ModernKind::Consumer || !self.config.migration.downgrades() {
             return None;
         }
-        let rest = group.members.iter().filter(|(id, _)| !removed.contains(*id));
-        let classic = rest.map(|(id, member)| {
+        let rest = || group.members.iter().filter(|(id, _)| !removed.contains(*id));
+        let count = rest().count() + joiner.iter().count();
+        let are_all_classic = rest().all(|(_, member)| member.subscription.classic.is_some());
+        if !are_all_classic || count == 0 || count > self.config.members_max {
+            return None;
+        }
+        let classic = rest().map(|(id, member)| {
             let subscription = &member.subscription;
             let classic = subscription.classic.as_ref()?;
             Some(Member {
@@ -175,11 +191,11 @@ impl GroupCoordinator {
         // A group in which something has no known name stays as it is, for now.
         let mut members = classic.collect::<Option<Vec<_>>>()?;
         members.extend(joiner);
-        if members.is_empty() || members.len() > self.config.members_max {
-            return None;
-        }
         let classic = ClassicGroup::of_consumers(group_id.to_owned(), group.epoch, members);
-        (classic.to_metadata().encode().len() <= self.config.group_record_bytes_max).then_some(classic)
+        // Three tombstones for each member, whose keys hold both ids, and the group's record.
+        let keys = group.members.keys().map(|id| 3 * (id.len() + group_id.len() + 64)).sum::<usize>();
+        let size = classic.to_metadata().encode().len();
+        (size <= self.config.group_record_bytes_max && keys + size <= CONVERSION_BYTES_MAX).then_some(classic)
     }
 
     /// What a classic member may read, as it would be told.
@@ -196,7 +212,8 @@ impl GroupCoordinator {
     }
 
     /// A consumer group is classic from now on, and rebalances.
-    pub(super) fn become_classic(&mut self, now_ms: i64, group_id: &str, classic: ClassicGroup, decision: &mut Decision) {
+    pub(super) fn become_classic(&mut self, now_ms: i64, group_id: &str, mut classic: ClassicGroup, decision: &mut Decision) {
+        classic.state_timestamp_ms = Some(now_ms);
         self.bury_modern_members(group_id, &mut decision.records);
         decision.records.push(GroupRecord::Group {
             group_id: group_id.to_owned(),

@@ -356,6 +356,40 @@ fn static_member_takes_its_own_place_with_the_other_protocol() {
 }
 
 #[test]
+fn group_that_was_not_at_rest_gets_a_new_target_when_it_is_upgraded() {
+    let with_instance = |request: JoinGroupRequest| JoinGroupRequest {
+        group_instance_id: Some("i".into()),
+        ..request
+    };
+    let mut shell = Shell::new(fast_config());
+    shell.image = image(PARTITIONS, 1);
+    let token = shell.join(with_instance(joining("a", "", &BTreeSet::new())));
+    shell.advance(0);
+    let joined = shell.joined(token);
+    let token = shell.sync(SyncGroupRequest {
+        assignments: shares(&joined.members, PARTITIONS),
+        group_instance_id: Some("i".into()),
+        ..sync_request(&joined.member_id, 1, &[])
+    });
+    assert_eq!(shell.synced(token).error_code, ErrorCode::None);
+    // The topic grew, and another member waits to be let in.
+    shell.image = image(PARTITIONS + 1, 2);
+    let parked = shell.join(joining("b", "", &BTreeSet::new()));
+    let new = ModernHeartbeat {
+        instance_id: Some("i".into()),
+        ..heartbeat("m", 0, &BTreeSet::new())
+    };
+    let response = beat(&mut shell, &new).unwrap();
+    assert_eq!(response.member_epoch, 2);
+    let waiting = shell.joined(parked).member_id;
+    let token = shell.join(joining("b", &waiting, &BTreeSet::new()));
+    let joined = shell.joined(token);
+    let token = shell.sync(sync_request(&waiting, joined.generation_id, &[]));
+    let own = response.assignment.unwrap()[&TOPIC_ID].len();
+    assert_eq!(own + numbers_of(&shell.synced(token).assignment).len(), PARTITIONS + 1);
+}
+
+#[test]
 fn classic_members_are_refused_as_kafka_does() {
     let (mut shell, id, generation) = mixed_group();
     let mut join = |request: JoinGroupRequest| {

@@ -20,6 +20,10 @@ use crate::{
 impl GroupCoordinator {
     /// The partition counts of all subscribed topics by id, and which of them each member wants.
     pub(super) fn resolve(&mut self, group: &ModernGroup, image: &ClusterImage) -> (BTreeMap<Uuid, i32>, BTreeMap<String, BTreeSet<Uuid>>) {
+        if self.topic_names.len() > 2 * image.names.len() + 1_000 {
+            // Most are of topics that are gone.
+            self.topic_names.retain(|id, _| image.names.contains_key(id));
+        }
         let mut topics = BTreeMap::new();
         let mut subscriptions = BTreeMap::new();
         for (member_id, member) in &group.members {
@@ -32,7 +36,9 @@ impl GroupCoordinator {
                 .map_or(&none, |regex| self.regexes.resolve(regex, image, image.epoch));
             for name in subscription.topics.iter().chain(by_pattern) {
                 if let Some((id, partitions)) = topic_or_view(image, name) {
-                    self.topic_names.entry(id).or_insert_with(|| name.clone());
+                    if group.kind == ModernKind::Consumer {
+                        self.topic_names.entry(id).or_insert_with(|| name.clone());
+                    }
                     topics.insert(id, partitions);
                     wanted.insert(id);
                 }

@@ -100,7 +100,7 @@ impl GroupCoordinator {
         })
     }
 
-    /// A classic member may join only where no members of another kind are.
+    /// A classic group takes the place of an empty consumer group; one with members is joined, and a share group stays.
     pub(in crate::group) fn make_way_for_classic(&mut self, group_id: &str, records: &mut Vec<GroupRecord>) -> Result<(), ErrorCode> {
         match self.hard.modern(group_id) {
             None => Ok(()),
