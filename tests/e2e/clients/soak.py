@@ -246,16 +246,30 @@ class Member:
         if not is_new:
             settings |= CLASSIC_TIMEOUTS
         self.is_incremental = is_new or "cooperative" in config["partition.assignment.strategy"]
-        self.client = Consumer({**stage.config(), **settings})
+        self.settings = {**stage.config(), **settings}
+        self.client = Consumer(self.settings)
+        # A client of the cooperative protocol that subscribes again can still assign itself what it was told in its last life.
+        self.is_new_each_time = self.is_incremental and not is_new
+        self.former = []
 
     def join(self):
+        if self.lives > 0 and self.is_new_each_time:
+            self.replace()
         self.lives += 1
         self.name = f"{self.base}-{self.lives}"
         self.client.subscribe(self.topics, on_assign=self.on_assign, on_revoke=self.on_revoke, on_lost=self.on_lost)
 
+    def replace(self):
+        self.former.append(self.client)
+        self.client = Consumer(self.settings)
+
     def leave(self):
         """Gives back what it has; when the broker does not answer it gives up."""
-        self.client.unsubscribe()
+        try:
+            self.client.unsubscribe()
+        except KafkaException:
+            # It cannot go on, as it says.
+            self.replace()
         end = time.monotonic() + 5
         while self.positions and time.monotonic() < end:
             self.poll()
