@@ -189,7 +189,13 @@ impl Broker {
         self.restart()
     }
 
-    /// The most memory that the process ever had, in bytes.
+    /// The most memory that the process had is what it has now.
+    pub fn forget_peak_memory(&self) -> Result<()> {
+        let pid = self.child.as_ref().context("the broker runs")?.id();
+        fs::write(format!("/proc/{pid}/clear_refs"), "5").context("reset the broker's peak")
+    }
+
+    /// The most memory that the process had since it started, or since the peak was forgotten, in bytes.
     pub fn peak_memory_bytes(&self) -> Result<u64> {
         let pid = self.child.as_ref().context("the broker runs")?.id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read the broker's status")?;

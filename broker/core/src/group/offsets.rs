@@ -159,12 +159,12 @@ impl GroupCoordinator {
     pub fn fetch_offsets(&self, request: &OffsetFetchRequest) -> Result<OffsetFetchResponse, ErrorCode> {
         let group_id = request.group_id.as_str();
         self.check_member_epoch(group_id, &request.member_id, request.member_epoch, false)?;
-        let fetch_topic = |topic: &String, partitions: &[i32]| {
-            // Each once: a short list of repeats must not become a long answer.
-            let mut seen = BTreeSet::new();
+        // Each once: a short list of repeats must not become a long answer.
+        let mut seen = BTreeSet::new();
+        let mut fetch_topic = |topic: &String, partitions: &[i32]| {
             let fetched = partitions
                 .iter()
-                .filter(|partition| seen.insert(**partition))
+                .filter(|partition| seen.insert((topic.clone(), **partition)))
                 .map(|partition| self.fetch_offset(group_id, topic, *partition, request.require_stable))
                 .collect();
             (topic.clone(), fetched)

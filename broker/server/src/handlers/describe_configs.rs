@@ -20,6 +20,7 @@ use millstream_protocol::{
 
 use super::{
     decisions::{refusal, verdict},
+    once_by,
     topology::unknown_name,
 };
 use crate::{
@@ -49,11 +50,12 @@ pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: Desc
         documentation: request.include_documentation,
     };
     DescribeConfigsResponse {
-        results: request
-            .resources
-            .into_iter()
-            .map(|resource| result(&cluster, resource, &shown))
-            .collect(),
+        results: once_by(request.resources, |resource| {
+            (resource.resource_type, resource.resource_name.clone())
+        })
+        .into_iter()
+        .map(|resource| result(&cluster, resource, &shown))
+        .collect(),
         ..Default::default()
     }
 }

@@ -7,12 +7,12 @@ use millstream_protocol::messages::{
     describe_producers_response::{PartitionResponse, ProducerState, TopicResponse},
 };
 
-use super::topology::unknown_name;
+use super::{once_by, topology::unknown_name};
 use crate::{broker::Broker, context::RequestContext, partition::Partition};
 
 pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, request: DescribeProducersRequest) -> DescribeProducersResponse {
     let image = broker.metadata.image();
-    let topics = request.topics.into_iter().map(|topic| {
+    let topics = once_by(request.topics, |topic| topic.name.clone()).into_iter().map(|topic| {
         let known = image.topic(&topic.name);
         let indexes: BTreeSet<i32> = topic.partition_indexes.into_iter().collect();
         let partitions =

@@ -133,8 +133,9 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
     let isolation = Isolation::from_wire(request.isolation_level);
     let deadline = Instant::now() + wait;
-    let waiter = Arc::new(Notify::new());
     loop {
+        // A new one each time: those left behind in idle partitions are forgotten there.
+        let waiter = Arc::new(Notify::new());
         let image = broker.metadata.image();
         let items: Vec<Item> = plan
             .partitions

@@ -59,8 +59,13 @@ use millstream_protocol::KString;
 
 /// Each of the names once: a short list of repeats must not become a long answer.
 fn once(names: Vec<KString>) -> Vec<KString> {
+    once_by(names, KString::clone)
+}
+
+/// The first of those that have the same key.
+fn once_by<T, K: Ord>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut seen = BTreeSet::new();
-    names.into_iter().filter(|name| seen.insert(name.clone())).collect()
+    items.into_iter().filter(|item| seen.insert(key(item))).collect()
 }
 
 pub(crate) use decisions::not_stored;

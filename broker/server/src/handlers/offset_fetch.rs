@@ -17,6 +17,7 @@ use millstream_protocol::{
 };
 use uuid::Uuid;
 
+use super::once_by;
 use crate::{
     broker::{Broker, Named},
     context::RequestContext,
@@ -34,7 +35,8 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     if context.version >= FIRST_BATCHED_VERSION {
         let require_stable = request.require_stable;
         let by_id = context.version >= TOPIC_ID_VERSION;
-        let fetches = stream::iter(request.groups).map(|group| fetch_group(Arc::clone(&broker), group, require_stable, by_id));
+        let fetches = stream::iter(once_by(request.groups, |group| group.group_id.clone()))
+            .map(|group| fetch_group(Arc::clone(&broker), group, require_stable, by_id));
         let groups = fetches.buffered(GROUPS_AT_ONCE).collect().await;
         return OffsetFetchResponse {
             groups,

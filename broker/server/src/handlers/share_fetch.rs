@@ -139,7 +139,6 @@ async fn collect(
     let max_bytes = usize::try_from(request.max_bytes)
         .unwrap_or(0)
         .min(broker.config.size("fetch.max.bytes"));
-    let waiter = Arc::new(Notify::new());
     for id in partitions {
         // Where a group begins is settled by its first fetch, also in partitions that this fetch has no room for.
         if let Ok(partition) = find(broker, *id)
@@ -149,6 +148,8 @@ async fn collect(
         }
     }
     loop {
+        // A new one each time: those left behind in idle partitions are forgotten there.
+        let waiter = Arc::new(Notify::new());
         let mut bytes = 0;
         let mut failed = false;
         let mut next_lock_ms: Option<i64> = None;

@@ -18,6 +18,7 @@ use millstream_protocol::{
 };
 use uuid::Uuid;
 
+use super::once_by;
 use crate::{broker::Broker, context::RequestContext};
 
 type Offsets = BTreeMap<ShareKey, (i64, i64)>;
@@ -28,7 +29,7 @@ pub(crate) async fn describe(
     request: DescribeShareGroupOffsetsRequest,
 ) -> DescribeShareGroupOffsetsResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
-    for group in request.groups {
+    for group in once_by(request.groups, |group| group.group_id.clone()) {
         let group_id = group.group_id.clone();
         groups.push(match describe_group(&broker, group).await {
             Ok(topics) => DescribeShareGroupOffsetsResponseGroup {

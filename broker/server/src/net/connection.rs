@@ -125,6 +125,10 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broke
     };
     loop {
         if let Err(ended) = connection.step().await {
+            if let Some(starting) = connection.starting.take() {
+                // What it began it must finish, though nobody hears of it.
+                tokio::spawn(starting);
+            }
             return ended;
         }
     }
@@ -227,9 +231,16 @@ impl Connection {
                 _memory: memory,
             },
             Answer::Soon(answer) => Waiting { answer, _memory: memory },
-            Answer::Later(answer) => Waiting {
-                answer,
-                _memory: self.limits.park(memory)?,
+            Answer::Later(mut answer) => match (&mut answer).now_or_never() {
+                // It is begun before the next request is, and many need not wait at all.
+                Some(answer) => Waiting {
+                    answer: Box::pin(std::future::ready(answer)),
+                    _memory: memory,
+                },
+                None => Waiting {
+                    answer,
+                    _memory: self.limits.park(memory)?,
+                },
             },
             Answer::Nothing => return Ok(()),
             Answer::Close(reason) => return Err(Ended::Refused(reason)),

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 const STRANGE_FRAME_BYTES_MAX: usize = 512 * 1024;
 /// Smallest frame that can hold a request header.
 const FRAME_BYTES_MIN: usize = 8;
-/// The buffer grows with the bytes that arrive, by at most this much at a time, never by what a length field says.
+/// The buffer grows with the bytes that arrive, by a fraction or a small multiple of this at a time, whatever a length field says.
 const READ_BYTES: usize = 64 * 1024;
 
 /// A length that no frame can have.

@@ -83,8 +83,9 @@ impl Listener {
                         Ok(seat) => {
                             let (broker, limits, complaints) = (Arc::clone(&broker), Arc::clone(&limits), Arc::clone(&complaints));
                             connections.spawn(async move {
-                                run(stream, peer, broker, limits, &complaints).await;
+                                run(stream, peer, Arc::clone(&broker), limits, &complaints).await;
                                 drop(seat);
+                                broker.shares.connection_ended(&broker, SocketAddr::new(peer.ip(), peer.port())).await;
                             });
                         }
                         Err(full) => complaints.about(|suppressed| {
@@ -114,10 +115,6 @@ async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: A
     broker.metrics.connection_opened();
     let ended = connection::serve(stream, peer, Arc::clone(&broker), limits).await;
     broker.metrics.connection_closed();
-    broker
-        .shares
-        .connection_ended(&broker, SocketAddr::new(peer.ip(), peer.port()))
-        .await;
     match ended {
         Ended::ByClient | Ended::Idle | Ended::Stopping => tracing::debug!(%peer, reason = %ended, "connection ended"),
         Ended::Io(_) | Ended::WithinFrame => tracing::debug!(%peer, reason = %ended, "connection broke"),

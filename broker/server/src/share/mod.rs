@@ -248,8 +248,12 @@ impl ShareService {
     pub(crate) async fn release(&self, broker: &Arc<Broker>, group_id: &str, member: &str) {
         let image = broker.metadata.image();
         let config = self.config(broker, &image, group_id);
-        for loaded in self.all().into_iter().filter(|loaded| loaded.key.group_id == group_id) {
+        let held: Vec<Arc<Loaded>> = self.all().into_iter().filter(|loaded| loaded.key.group_id == group_id).collect();
+        // At once in all of them: what the member acquires in its next session, while this is written, is not given back.
+        for loaded in &held {
             loaded.with(|state| state.release_all(member, &config.limits));
+        }
+        for loaded in held {
             loaded.wake();
             if let Err(error) = self.settle(broker, &loaded, &config).await {
                 tracing::warn!(
