@@ -284,6 +284,8 @@ class Member:
         self.stage.history.event({"holds": {"group": self.group, "member": self.name, "partitions": [place(*where) for where in held]}})
 
     def on_assign(self, client, partitions):
+        if client is not self.client:
+            return
         self.note()
         starts = []
         for partition in partitions:
@@ -305,12 +307,16 @@ class Member:
                 self.stage.history.unknown(call)
 
     def on_revoke(self, client, partitions):
+        if client is not self.client:
+            return
         self.note()
         self.commit([(partition.topic, partition.partition) for partition in partitions])
         self.forget(partitions)
         client.incremental_unassign(partitions) if self.is_incremental else client.unassign()
 
     def on_lost(self, client, partitions):
+        if client is not self.client:
+            return
         self.note()
         self.forget(partitions)
         client.incremental_unassign(partitions) if self.is_incremental else client.unassign()
@@ -322,6 +328,9 @@ class Member:
 
     def poll(self):
         """The next messages. Callbacks come between any two of them."""
+        for former in self.former[-3:]:
+            # One that still waits to be told that it may leave.
+            former.poll(0)
         messages, wait = [], 0.1
         while len(messages) < 200 and (message := self.client.poll(wait)) is not None:
             if message.error() is None:

@@ -182,7 +182,7 @@ mod tests {
         let metric = |name: &[u8], point: &[u8]| wrap(1, &wrap(2, &wrap(2, &[wrap(1, name), wrap(5, &wrap(1, point))].concat())));
         assert_eq!(points(&metric(&[b'n'; 300_000], &value)), Some(Vec::new()));
         assert_eq!(points(&metric(b"n", &value.repeat(50_000))), Some(vec![("n".to_owned(), 0.0)]));
-        let attribute = wrap(7, &wrap(1, &[b'k'; 2000]));
+        let attribute = wrap(7, &[wrap(1, &[b'k'; 2000]), wrap(2, &wrap(1, b"v"))].concat());
         assert_eq!(points(&metric(b"n", &[attribute, value].concat())), Some(Vec::new()));
     }
 
