@@ -51,7 +51,8 @@ pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: Desc
     };
     DescribeConfigsResponse {
         results: once_by(request.resources, |resource| {
-            (resource.resource_type, resource.resource_name.clone())
+            let keys = resource.configuration_keys.clone();
+            (resource.resource_type, resource.resource_name.clone(), keys)
         })
         .into_iter()
         .map(|resource| result(&cluster, resource, &shown))
