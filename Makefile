@@ -9,7 +9,7 @@ WASM_DIR := target/wasm32-unknown-unknown/guest
 .PHONY: help demo test lint bench fuzz soak plugins clients clients-table
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables: make demo KEEP=1 (leave it running) INPUT=file.jsonl (your own records); make bench ARGS=…"
 
 demo: target/setup/toolchain target/setup/packages target/setup/python $(if $(INPUT),,target/setup/flights) plugins ## real flights: plugins, tiering, a view, kill -9
@@ -40,9 +40,9 @@ bench: target/setup/toolchain target/setup/packages target/setup/python plugins 
 fuzz: target/setup/toolchain ## damaged bytes for every decoder and reader, a minute each (SECONDS_EACH=…)
 	MILLSTREAM_FUZZ_SECONDS=$(or $(SECONDS_EACH),60) cargo test -p millstream-protocol -p millstream-log -p millstream-core fuzz_ -- --nocapture
 
-soak: target/setup/packages target/setup/python ## groups, transactions, compaction and crashes at once, ten minutes (SECONDS_EACH=…), and a checked history
+soak: target/setup/packages target/setup/python ## groups, transactions, compaction and crashes at once for ten minutes (SOAK_SECONDS=…), and its history checked
 	cargo build --workspace --bins
-	env MILLSTREAM_SOAK_SECONDS=$(or $(SECONDS_EACH),600) MILLSTREAM_BIN=$(CURDIR)/target/debug/millstream MILLSTREAM_PYTHON=$(CURDIR)/target/venv/bin/python \
+	env MILLSTREAM_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) MILLSTREAM_BIN=$(CURDIR)/target/debug/millstream MILLSTREAM_PYTHON=$(CURDIR)/target/venv/bin/python \
 		cargo test -p millstream-e2e --test e2e -- --nocapture soak
 
 plugins: target/setup/toolchain ## build the ready-made plugins into target/plugins

@@ -196,7 +196,8 @@ impl GroupCoordinator {
         decision
     }
 
-    /// JoinGroup. `image` is the metadata that a consumer group's subscriptions are resolved with. Answered under `token`, in this decision or a later one.
+    /// JoinGroup. Answered under `token`, in this decision or a later one. `image` is the metadata that the subscriptions of a consumer
+    /// group are resolved with.
     pub fn join_group(&mut self, now_ms: i64, token: Token, request: JoinGroupRequest, image: &ClusterImage) -> Decision {
         let mut decision = Decision::default();
         let validated = join::validate(&request, &self.config);

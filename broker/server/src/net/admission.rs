@@ -15,6 +15,27 @@ use crate::config::BrokerConfig;
 /// A stranger can do the same wrong thing many times a second; the log says it this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Name of the configuration of other limits for some addresses.
+const OVERRIDES: &str = "max.connections.per.ip.overrides";
+
+/// Reads `address:limit,…`; an error says which part is none.
+fn overrides(text: &str) -> Result<BTreeMap<IpAddr, usize>, String> {
+    let read = |pair: &str| {
+        // An address can hold colons itself.
+        let (ip, max) = pair.rsplit_once(':')?;
+        let ip: IpAddr = ip.trim_matches(['[', ']']).parse().ok()?;
+        Some((ip.to_canonical(), max.trim().parse().ok()?))
+    };
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let entry = |pair: &str| read(pair).ok_or_else(|| format!("{OVERRIDES}: {pair:?} is not an IP address, a colon and a number"));
+    pairs.map(entry).collect()
+}
+
+/// Checks what `Admission::new` relies on.
+pub(crate) fn check(config: &BrokerConfig) -> Result<(), String> {
+    overrides(&config.text(OVERRIDES)).map(drop)
+}
+
 /// The seats of a listener.
 pub(super) struct Admission {
     max: usize,
@@ -37,16 +58,11 @@ pub(super) struct Seat {
 
 impl Admission {
     pub fn new(config: &BrokerConfig) -> Self {
-        let overrides = config.text("max.connections.per.ip.overrides");
-        let max_of = overrides.split(',').filter_map(|pair| {
-            // An address can hold colons itself.
-            let (ip, max) = pair.trim().rsplit_once(':')?;
-            Some((ip.trim_matches(['[', ']']).parse().ok()?, max.trim().parse().ok()?))
-        });
         Self {
             max: config.size("max.connections"),
             max_per_ip: config.size("max.connections.per.ip"),
-            max_of: max_of.collect(),
+            // They were checked at the start.
+            max_of: overrides(&config.text(OVERRIDES)).unwrap_or_default(),
             taken: Arc::default(),
         }
     }
@@ -142,6 +158,17 @@ mod tests {
             max_per_ip,
             max_of: overrides.iter().map(|(ip, max)| (ip.parse().unwrap(), *max)).collect(),
             taken: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn overrides_are_read_and_what_is_none_is_named() {
+        let read = overrides("10.0.0.9:2, [::1]:3,::ffff:10.0.0.1:4").unwrap();
+        let of = |ip: &str| read.get(&ip.parse().unwrap()).copied();
+        assert_eq!((of("10.0.0.9"), of("::1"), of("10.0.0.1")), (Some(2), Some(3), Some(4)));
+        assert_eq!(overrides(""), Ok(BTreeMap::new()));
+        for wrong in ["host:2", "10.0.0.9", "10.0.0.9:-1", "10.0.0.9:many"] {
+            assert!(overrides(wrong).unwrap_err().contains(wrong), "{wrong}");
         }
     }
 

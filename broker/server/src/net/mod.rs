@@ -6,4 +6,5 @@ mod frames;
 mod listener;
 mod writer;
 
+pub(crate) use admission::check;
 pub use listener::{ListenError, Listener};

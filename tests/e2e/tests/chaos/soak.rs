@@ -3,7 +3,7 @@
 //! `make test` does it for seconds, `make soak` for ten minutes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     fs::{self, File},
     io::BufReader,
@@ -35,7 +35,29 @@ const SHOWN: usize = 20;
 fn check_substance(history: &History) -> Result<()> {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let mut ends: BTreeMap<u64, bool> = BTreeMap::new();
+    let mut deletions = BTreeSet::new();
+    let compacted = history.events.iter().find_map(|(_, event)| match event {
+        Event::Compacted { topic, .. } => Some(*topic),
+        _ => None,
+    });
+    // Calls about the compacted topic: records sent, and those of the last reads.
+    let mut of_compacted = BTreeMap::new();
+    let (mut sent, mut kept) = (0, 0);
     for (_, event) in &history.events {
+        match event {
+            Event::Invoke(id, Call::Send { partition, values, .. }) if Some(partition.topic) == compacted => {
+                of_compacted.insert(*id, values.len());
+            }
+            Event::Invoke(id, Call::Read { partition, last: true, .. }) if Some(partition.topic) == compacted => {
+                of_compacted.insert(*id, 0);
+            }
+            Event::Invoke(id, Call::DeleteRecords { before, .. }) if *before > 0 => {
+                deletions.insert(*id);
+            }
+            Event::Ok(id, Answer::Sent(_)) => sent += of_compacted.get(id).copied().unwrap_or(0),
+            Event::Ok(id, Answer::Records(records)) if of_compacted.contains_key(id) => kept += records.len(),
+            _ => {}
+        }
         let what = match event {
             Event::Invoke(id, Call::EndTransaction { commit, .. }) => {
                 ends.insert(*id, *commit);
@@ -48,6 +70,7 @@ fn check_substance(history: &History) -> Result<()> {
                     "transactions aborted"
                 }
             }
+            Event::Ok(id, Answer::Done) if deletions.contains(id) => "deletions",
             Event::Ok(_, Answer::Sent(_)) => "records acknowledged",
             Event::Ok(_, Answer::Records(records)) if !records.is_empty() => "reads",
             Event::Ok(_, Answer::Committed(offset)) if *offset > 0 => "committed offsets found",
@@ -68,10 +91,12 @@ fn check_substance(history: &History) -> Result<()> {
         ("bounds told", 50),
         ("offsets by time and epoch told", 10),
         ("assignments", 10),
+        ("deletions", 1),
     ] {
         let count = seen.get(what).copied().unwrap_or(0);
         ensure!(count >= least, "only {count} {what} in the history");
     }
+    ensure!(kept < sent, "nothing was compacted away: {kept} of {sent} records are there");
     Ok(())
 }
 

@@ -315,15 +315,25 @@ fn classic_member_that_does_not_come_back_in_time_is_out() {
     assert_eq!(shell.heartbeat(&id, generation), ErrorCode::UnknownMemberId);
 }
 
-#[test]
-fn static_member_takes_its_own_place_with_the_other_protocol() {
-    let instance = |request: JoinGroupRequest| JoinGroupRequest {
+fn static_joining() -> JoinGroupRequest {
+    JoinGroupRequest {
         group_instance_id: Some("i".into()),
-        ..request
-    };
+        ..joining("a", "", &BTreeSet::new())
+    }
+}
+
+fn static_heartbeat() -> ModernHeartbeat {
+    ModernHeartbeat {
+        instance_id: Some("i".into()),
+        ..heartbeat("m", 0, &BTreeSet::new())
+    }
+}
+
+/// A stable classic group of the static member `i`.
+fn static_group() -> Shell {
     let mut shell = Shell::new(fast_config());
     shell.image = image(PARTITIONS, 1);
-    let token = shell.join(instance(joining("a", "", &BTreeSet::new())));
+    let token = shell.join(static_joining());
     shell.advance(0);
     let joined = shell.joined(token);
     let token = shell.sync(SyncGroupRequest {
@@ -332,17 +342,20 @@ fn static_member_takes_its_own_place_with_the_other_protocol() {
         ..sync_request(&joined.member_id, 1, &[])
     });
     assert_eq!(shell.synced(token).error_code, ErrorCode::None);
-    let new = ModernHeartbeat {
-        instance_id: Some("i".into()),
-        ..heartbeat("m", 0, &BTreeSet::new())
-    };
+    shell
+}
+
+#[test]
+fn static_member_takes_its_own_place_with_the_other_protocol() {
+    let mut shell = static_group();
+    let new = static_heartbeat();
     let response = beat(&mut shell, &new).unwrap();
     assert_eq!(
         (response.member_epoch, response.assignment.unwrap()[&TOPIC_ID].len()),
         (1, PARTITIONS),
         "nothing moved"
     );
-    let token = shell.join(instance(joining("a", "", &BTreeSet::new())));
+    let token = shell.join(static_joining());
     let joined = shell.joined(token);
     assert_eq!(
         (joined.error_code, &joined.leader),
@@ -357,28 +370,11 @@ fn static_member_takes_its_own_place_with_the_other_protocol() {
 
 #[test]
 fn group_that_was_not_at_rest_gets_a_new_target_when_it_is_upgraded() {
-    let with_instance = |request: JoinGroupRequest| JoinGroupRequest {
-        group_instance_id: Some("i".into()),
-        ..request
-    };
-    let mut shell = Shell::new(fast_config());
-    shell.image = image(PARTITIONS, 1);
-    let token = shell.join(with_instance(joining("a", "", &BTreeSet::new())));
-    shell.advance(0);
-    let joined = shell.joined(token);
-    let token = shell.sync(SyncGroupRequest {
-        assignments: shares(&joined.members, PARTITIONS),
-        group_instance_id: Some("i".into()),
-        ..sync_request(&joined.member_id, 1, &[])
-    });
-    assert_eq!(shell.synced(token).error_code, ErrorCode::None);
+    let mut shell = static_group();
     // The topic grew, and another member waits to be let in.
     shell.image = image(PARTITIONS + 1, 2);
     let parked = shell.join(joining("b", "", &BTreeSet::new()));
-    let new = ModernHeartbeat {
-        instance_id: Some("i".into()),
-        ..heartbeat("m", 0, &BTreeSet::new())
-    };
+    let new = static_heartbeat();
     let response = beat(&mut shell, &new).unwrap();
     assert_eq!(response.member_epoch, 2);
     let waiting = shell.joined(parked).member_id;
