@@ -107,6 +107,8 @@ pub const API_VERSIONS: &[ApiKey] = &[
     ApiKey::DescribeShareGroupOffsets,
     ApiKey::AlterShareGroupOffsets,
     ApiKey::DeleteShareGroupOffsets,
+    ApiKey::StreamsGroupHeartbeat,
+    ApiKey::StreamsGroupDescribe,
 ];
 
 /// The versions of a key that are served and advertised; `None` for keys that are not served.
@@ -238,6 +240,8 @@ fn route(key: ApiKey, incoming: Incoming) -> BoxFuture<Answer> {
         ApiKey::DescribeShareGroupOffsets => now(incoming, share_offsets::describe),
         ApiKey::AlterShareGroupOffsets => now(incoming, share_offsets::alter),
         ApiKey::DeleteShareGroupOffsets => now(incoming, share_offsets::delete),
+        ApiKey::StreamsGroupHeartbeat => now(incoming, streams_group_heartbeat::handle),
+        ApiKey::StreamsGroupDescribe => now(incoming, streams_group_describe::handle),
         ApiKey::GetTelemetrySubscriptions => now(incoming, telemetry::subscriptions),
         ApiKey::PushTelemetry => now(incoming, telemetry::push),
         ApiKey::DescribeConfigs => now(incoming, describe_configs::handle),

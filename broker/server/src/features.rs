@@ -3,6 +3,11 @@
 
 use millstream_core::metadata::ClusterImage;
 
+use crate::broker::Broker;
+
+/// Kinds of groups that are served.
+const REBALANCE_PROTOCOLS: &str = "group.coordinator.rebalance.protocols";
+
 /// A feature and the versions of it that this broker can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Feature {
@@ -14,6 +19,21 @@ pub(crate) struct Feature {
 /// The finalised level of a feature.
 pub(crate) fn level(image: &ClusterImage, feature: &Feature) -> i16 {
     image.feature_levels.get(feature.name).copied().unwrap_or(feature.version_max)
+}
+
+/// Whether groups of a kind are served: the configuration file names the protocol, and its feature is on.
+pub(crate) fn serves_groups(broker: &Broker, image: &ClusterImage, protocol: &str) -> bool {
+    let feature = match protocol {
+        "consumer" => "group.version",
+        "share" => "share.version",
+        _ => "streams.version",
+    };
+    // Share groups have no other switch than their feature.
+    let protocols = broker.config.text(REBALANCE_PROTOCOLS);
+    let mut named = protocols.split(',').map(str::trim);
+    let is_named = protocol == "share" || named.any(|name| name.eq_ignore_ascii_case(protocol));
+    let is_on = |feature: &&Feature| level(image, feature) >= 1;
+    is_named && FEATURES.iter().filter(is_on).any(|on| on.name == feature)
 }
 
 /// Every feature, by name.
@@ -30,6 +50,11 @@ pub(crate) const FEATURES: &[Feature] = &[
     },
     Feature {
         name: "share.version",
+        version_min: 0,
+        version_max: 1,
+    },
+    Feature {
+        name: "streams.version",
         version_min: 0,
         version_max: 1,
     },

@@ -25,7 +25,7 @@ impl GroupCoordinator {
             protocol: String::new(),
             members: Vec::new(),
         };
-        if self.hard.modern(group_id).is_some() {
+        if !self.hard.is_classic(group_id) {
             // As Kafka: to a request about classic groups, groups of other kinds are not there.
             description.error_code = ErrorCode::GroupIdNotFound;
             description.state = GroupState::Dead;
@@ -48,7 +48,7 @@ impl GroupCoordinator {
         let (states, types) = (lower(states), lower(types));
         let matches = |filter: &BTreeSet<String>, name: &str| filter.is_empty() || filter.contains(&name.to_ascii_lowercase());
         let ids: BTreeSet<&String> = self.groups.keys().chain(self.hard.groups_with_offsets()).collect();
-        let classic = ids.into_iter().filter(|group_id| self.hard.modern(group_id).is_none());
+        let classic = ids.into_iter().filter(|group_id| self.hard.is_classic(group_id));
         let listed = classic.map(|group_id| {
             let group = self.groups.get(group_id);
             ListedGroup {
@@ -70,8 +70,14 @@ impl GroupCoordinator {
                 group_type: name,
             }
         });
+        let streams = self.hard.streams_groups().iter().map(|(group_id, group)| ListedGroup {
+            group_id: group_id.clone(),
+            protocol_type: "streams".to_owned(),
+            state: group.state().name(),
+            group_type: "streams",
+        });
         let wanted = |group: &ListedGroup| matches(&states, group.state) && matches(&types, group.group_type);
-        listed.chain(modern).filter(wanted).collect()
+        listed.chain(modern).chain(streams).filter(wanted).collect()
     }
 
     /// DeleteGroups: removes empty groups with all their offsets. The outcomes are in request order.
@@ -99,6 +105,8 @@ impl GroupCoordinator {
         for group_id in deleted {
             if self.hard.modern(group_id).is_some() {
                 self.bury_modern(group_id, &mut decision.records);
+            } else if self.hard.streams(group_id).is_some() {
+                self.bury_streams(group_id, &mut decision.records);
             } else {
                 self.bury(group_id, &mut decision);
             }
@@ -177,13 +185,14 @@ impl GroupCoordinator {
     pub(super) fn state_of(&self, group_id: &str) -> GroupState {
         match self.groups.get(group_id) {
             Some(group) => group.state(),
-            None if self.hard.modern(group_id).is_some() || self.hard.offsets(group_id).is_some() => GroupState::Empty,
+            None if !self.hard.is_classic(group_id) || self.hard.offsets(group_id).is_some() => GroupState::Empty,
             None => GroupState::Dead,
         }
     }
 
     fn has_modern_members(&self, group_id: &str) -> bool {
-        self.hard.modern(group_id).is_some_and(|group| !group.members.is_empty())
+        let has_streams_members = self.hard.streams(group_id).is_some_and(|group| !group.members.is_empty());
+        has_streams_members || self.hard.modern(group_id).is_some_and(|group| !group.members.is_empty())
     }
 
     /// Removes an empty group itself.

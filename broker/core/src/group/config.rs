@@ -65,10 +65,14 @@ pub struct GroupConfig {
     pub consumer_session_timeout_ms: i32,
     /// `group.share.session.timeout.ms` (45000): the same for share groups.
     pub share_session_timeout_ms: i32,
+    /// `group.streams.session.timeout.ms` (45000): the same for streams groups.
+    pub streams_session_timeout_ms: i32,
     /// `group.consumer.max.size` (2147483647)
     pub consumer_members_max: usize,
     /// `group.share.max.size` (200)
     pub share_members_max: usize,
+    /// `group.streams.max.size` (2147483647)
+    pub streams_members_max: usize,
     /// `group.consumer.assignors` (uniform, range): the first is the default.
     pub consumer_assignors: Vec<String>,
     /// `group.consumer.migration.policy` (bidirectional)
@@ -91,8 +95,10 @@ impl Default for GroupConfig {
             offsets_retention_check_interval_ms: 600_000,
             consumer_session_timeout_ms: 45_000,
             share_session_timeout_ms: 45_000,
+            streams_session_timeout_ms: 45_000,
             consumer_members_max: i32::MAX as usize,
             share_members_max: 200,
+            streams_members_max: i32::MAX as usize,
             consumer_assignors: vec!["uniform".to_owned(), "range".to_owned()],
             migration: MigrationPolicy::default(),
             group_record_bytes_max: 1_000_000,

@@ -10,6 +10,7 @@ use super::{
     LeaveGroupResponse, ParkedResponse, Reply, SyncGroupRequest, SyncGroupResponse, Token, join,
     modern::{ModernKind, Regexes, session_key},
     state::{ClassicGroup, Turn},
+    streams::StreamsMemory,
     timers::{TimerKey, Timers},
 };
 use crate::metadata::ClusterImage;
@@ -29,6 +30,8 @@ pub struct GroupCoordinator {
     pub(super) revocation_epochs: BTreeMap<TimerKey, i32>,
     /// The image that a consumer or share group was last checked with.
     pub(super) checked_images: BTreeMap<String, u64>,
+    /// What the log does not hold of streams groups.
+    pub(super) streams_memory: BTreeMap<String, StreamsMemory>,
     /// Names of the topics and views that consumer groups subscribe to.
     pub(super) topic_names: BTreeMap<Uuid, String>,
 }
@@ -44,6 +47,7 @@ impl GroupCoordinator {
             regexes: Regexes::default(),
             revocation_epochs: BTreeMap::new(),
             checked_images: BTreeMap::new(),
+            streams_memory: BTreeMap::new(),
             topic_names: BTreeMap::new(),
         }
     }
@@ -65,6 +69,7 @@ impl GroupCoordinator {
 
     /// Replay is over: members' sessions start now, as in Kafka, since nobody knows when they were last heard.
     pub fn loaded(&mut self, now_ms: i64) -> Decision {
+        self.start_streams_timers(now_ms);
         let Self {
             config,
             hard,
@@ -73,6 +78,7 @@ impl GroupCoordinator {
             regexes: _,
             revocation_epochs: _,
             checked_images: _,
+            streams_memory: _,
             topic_names: _,
         } = self;
         for (group_id, group) in hard.modern_groups() {
@@ -182,6 +188,9 @@ impl GroupCoordinator {
                         self.on_revocation(now_ms, &group_id, &member_id, epoch, &mut decision);
                     }
                 }
+                TimerKey::StreamsSession { group_id, member_id } => self.on_streams_session(&group_id, &member_id, &mut decision),
+                TimerKey::TaskRevocation { group_id, member_id } => self.on_task_revocation(&group_id, &member_id, &mut decision),
+                TimerKey::StreamsDelay { group_id } => self.on_streams_delay(&group_id, &mut decision),
                 TimerKey::OffsetExpiry => {
                     self.expire_offsets(now_ms, &mut decision);
                     // Never 0, or this loop would not end.

@@ -31,14 +31,14 @@ impl GroupCoordinator {
         for group_id in group_ids {
             let all_expired = self.expire_group(now_ms, &group_id, decision);
             let has_pending_members = self.groups.get(&group_id).is_some_and(|group| !group.pending_joins.is_empty());
-            let is_classic = self.hard.modern(&group_id).is_none();
+            let is_classic = self.hard.is_classic(&group_id);
             if all_expired && is_classic && !has_pending_members && self.state_of(&group_id) == GroupState::Empty {
                 self.bury(&group_id, decision);
             }
         }
     }
 
-    /// Empty consumer groups without offsets go away. Share groups stay until somebody deletes them, as their state is elsewhere.
+    /// Empty consumer and streams groups without offsets go away. Share groups stay until somebody deletes them, as their state is elsewhere.
     fn expire_modern_groups(&mut self, decision: &mut Decision) {
         let groups = self.hard.modern_groups().iter();
         let unused = groups.filter(|(group_id, group)| {
@@ -48,6 +48,14 @@ impl GroupCoordinator {
         let unused: Vec<String> = unused.map(|(group_id, _)| group_id.clone()).collect();
         for group_id in unused {
             self.bury_modern(&group_id, &mut decision.records);
+        }
+        let groups = self.hard.streams_groups().iter();
+        let unused = groups.filter(|(group_id, group)| {
+            group.members.is_empty() && self.hard.offsets(group_id).is_none() && !self.hard.has_any_pending(group_id)
+        });
+        let unused: Vec<String> = unused.map(|(group_id, _)| group_id.clone()).collect();
+        for group_id in unused {
+            self.bury_streams(&group_id, &mut decision.records);
         }
     }
 

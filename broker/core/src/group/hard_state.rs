@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     CommittedOffset, GroupMetadata, GroupRecord,
     modern::{ModernChange, ModernGroup, ModernRecord},
+    streams::{StreamsChange, StreamsGroup, StreamsRecord},
 };
 
 /// Offsets by topic and partition.
@@ -24,6 +25,7 @@ pub(super) struct StoredOffset {
 pub struct HardState {
     groups: BTreeMap<String, GroupMetadata>,
     modern: BTreeMap<String, ModernGroup>,
+    streams: BTreeMap<String, StreamsGroup>,
     offsets: BTreeMap<String, OffsetsByTopic>,
     /// By producer id, then group: what a commit marker will make visible.
     pending: BTreeMap<i64, BTreeMap<String, OffsetsByTopic>>,
@@ -46,6 +48,11 @@ impl HardState {
         &self.modern
     }
 
+    /// Whether a group, if there is one, is neither a consumer, a share nor a streams group.
+    pub(super) fn is_classic(&self, group_id: &str) -> bool {
+        !self.modern.contains_key(group_id) && !self.streams.contains_key(group_id)
+    }
+
     fn apply_modern(&mut self, record: &ModernRecord) {
         if record.change == ModernChange::Group(None) {
             self.modern.remove(&record.group_id);
@@ -66,6 +73,26 @@ impl HardState {
             .entry(record.group_id.clone())
             .or_insert_with(|| ModernGroup::new(record.kind));
         group.apply(&record.change);
+    }
+
+    /// A streams group.
+    pub(super) fn streams(&self, group_id: &str) -> Option<&StreamsGroup> {
+        self.streams.get(group_id)
+    }
+
+    /// Streams groups by id.
+    pub(super) fn streams_groups(&self) -> &BTreeMap<String, StreamsGroup> {
+        &self.streams
+    }
+
+    fn apply_streams(&mut self, record: &StreamsRecord) {
+        if record.change == StreamsChange::Group(None) {
+            self.streams.remove(&record.group_id);
+        } else if let Some(group) = self.streams.get_mut(&record.group_id) {
+            group.apply(&record.change);
+        } else if !record.change.is_tombstone() {
+            self.streams.entry(record.group_id.clone()).or_default().apply(&record.change);
+        }
     }
 
     /// Ids of groups with committed offsets.
@@ -130,6 +157,7 @@ impl HardState {
                 value: None,
             } => self.forget_offset(group_id, topic, *partition),
             GroupRecord::Modern(record) => self.apply_modern(record),
+            GroupRecord::Streams(record) => self.apply_streams(record),
         }
     }
 

@@ -36,6 +36,8 @@
 //! All times are milliseconds. `now_ms` is time since the epoch, as records hold it, and must not jump, since sessions are measured with
 //! it: the shell takes wall-clock time once, at start, and adds what a monotonic clock says has passed.
 //!
+//! Groups whose coordinator assigns what members do are in [`modern`] (KIP-848, KIP-932) and [`streams`] (KIP-1071).
+//!
 //! The clients' versions do not appear here: what a version means is a flag in the request (for example
 //! [`JoinGroupRequest::requires_known_member_id`]).
 
@@ -50,6 +52,7 @@ mod hard_state;
 mod state;
 
 pub mod modern;
+pub mod streams;
 
 mod join;
 mod leave;

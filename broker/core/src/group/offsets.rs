@@ -44,6 +44,18 @@ impl GroupCoordinator {
         // A commit with generation -1 comes from a consumer that assigns partitions itself, or from an administrator who resets offsets.
         let is_simple = request.generation_id < 0;
         let names_member = !is_simple || !request.member_id.is_empty() || request.group_instance_id.is_some();
+        if let Some(group) = self.hard.streams(&request.group_id) {
+            let is_member = group.members.contains_key(&request.member_id);
+            return if is_transactional && !names_member {
+                Ok(())
+            } else if !is_transactional && is_member && !request.knows_group_id_not_found {
+                // A version that cannot say that the epoch is stale.
+                Err(ErrorCode::UnsupportedVersion)
+            } else {
+                self.check_streams_commit(group, request)
+                    .map_err(|error| told(error, is_transactional))
+            };
+        }
         if self.hard.modern(&request.group_id).is_some() {
             let epoch = request.generation_id;
             if is_transactional && !names_member {
@@ -57,14 +69,9 @@ impl GroupCoordinator {
                 // A version that cannot say that the epoch is stale.
                 return Err(ErrorCode::UnsupportedVersion);
             }
-            let stale = |error| match error {
-                // What clients of the transactional request know.
-                ErrorCode::StaleMemberEpoch if is_transactional => ErrorCode::IllegalGeneration,
-                other => other,
-            };
             return self
                 .check_member_epoch(&request.group_id, &request.member_id, epoch, true)
-                .map_err(stale);
+                .map_err(|error| told(error, is_transactional));
         }
         let Some(group) = self.groups.get(&request.group_id) else {
             return if is_simple {
@@ -201,6 +208,14 @@ impl GroupCoordinator {
                 error_code: ErrorCode::None,
             },
         )
+    }
+}
+
+/// The error in words that the request's clients know: TxnOffsetCommit has no stale epochs.
+fn told(error: ErrorCode, is_transactional: bool) -> ErrorCode {
+    match error {
+        ErrorCode::StaleMemberEpoch if is_transactional => ErrorCode::IllegalGeneration,
+        other => other,
     }
 }
 

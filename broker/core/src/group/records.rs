@@ -11,11 +11,11 @@
 //! ```
 //! Version 4 of both values is "flexible": compact lengths (unsigned varint of length + 1) and tagged fields, which are skipped. We write
 //! version 3, or 1 for an offset with its own expire time, as Kafka does. A null value is a tombstone. Keys from 3 up belong to
-//! consumer and share groups ([`super::modern`]).
+//! consumer and share groups ([`super::modern`]) and to streams groups ([`super::streams`]).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::modern::ModernRecord;
+use super::{modern::ModernRecord, streams::StreamsRecord};
 use crate::records::{Reader, RecordDecodeError, length_i32, put_bytes, put_nullable_string, put_string};
 
 const KEY_VERSION_OFFSET: i16 = 1;
@@ -49,6 +49,8 @@ pub enum GroupRecord {
     },
     /// A change of a consumer or share group.
     Modern(ModernRecord),
+    /// A change of a streams group.
+    Streams(StreamsRecord),
 }
 
 /// What the log knows of a group.
@@ -107,11 +109,10 @@ pub struct CommittedOffset {
 impl GroupRecord {
     /// The record's key.
     pub fn encode_key(&self) -> Bytes {
-        if let Self::Modern(record) = self {
-            return record.encode_key();
-        }
         let mut out = BytesMut::new();
         match self {
+            Self::Modern(record) => return record.encode_key(),
+            Self::Streams(record) => return record.encode_key(),
             Self::Group { group_id, value: _ } => {
                 out.put_i16(KEY_VERSION_GROUP);
                 put_string(&mut out, group_id);
@@ -127,7 +128,6 @@ impl GroupRecord {
                 put_string(&mut out, topic);
                 out.put_i32(*partition);
             }
-            Self::Modern(_) => {}
         }
         out.freeze()
     }
@@ -138,6 +138,7 @@ impl GroupRecord {
             Self::Group { value, .. } => value.as_ref().map(GroupMetadata::encode),
             Self::Offset { value, .. } => value.as_ref().map(CommittedOffset::encode),
             Self::Modern(record) => record.encode_value(),
+            Self::Streams(record) => record.encode_value(),
         }
     }
 
@@ -145,6 +146,9 @@ impl GroupRecord {
     pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, RecordDecodeError> {
         if let Some(record) = ModernRecord::decode(key, value)? {
             return Ok(Some(Self::Modern(record)));
+        }
+        if let Some(record) = StreamsRecord::decode(key, value)? {
+            return Ok(Some(Self::Streams(record)));
         }
         let mut key = Reader::new(key);
         match key.i16()? {

@@ -54,18 +54,40 @@ pub(super) enum TimerKey {
         /// The member.
         member_id: String,
     },
+    /// The session of a member of a streams group.
+    StreamsSession {
+        /// The group.
+        group_id: String,
+        /// The member.
+        member_id: String,
+    },
+    /// The end of a member's time to give up tasks.
+    TaskRevocation {
+        /// The group.
+        group_id: String,
+        /// The member.
+        member_id: String,
+    },
+    /// The end of a streams group's wait for its first members.
+    StreamsDelay {
+        /// The group.
+        group_id: String,
+    },
     /// The next pass of offset expiry.
     OffsetExpiry,
 }
 
 impl TimerKey {
-    /// The consumer or share group whose member it is about.
+    /// The group that it is about, if its coordinator assigns what members do.
     pub fn modern_group(&self) -> Option<&str> {
         match self {
             Self::ModernSession { group_id, .. }
             | Self::Revocation { group_id, .. }
             | Self::Rejoin { group_id, .. }
-            | Self::MemberSync { group_id, .. } => Some(group_id),
+            | Self::MemberSync { group_id, .. }
+            | Self::StreamsSession { group_id, .. }
+            | Self::TaskRevocation { group_id, .. }
+            | Self::StreamsDelay { group_id } => Some(group_id),
             Self::Session { .. } | Self::Join { .. } | Self::Sync { .. } | Self::OffsetExpiry => None,
         }
     }
@@ -92,6 +114,11 @@ impl Timers {
         if !self.deadline_by_key.contains_key(&key) {
             self.schedule(key, deadline_ms);
         }
+    }
+
+    /// Whether a key has a deadline.
+    pub fn contains(&self, key: &TimerKey) -> bool {
+        self.deadline_by_key.contains_key(key)
     }
 
     /// Forgets a key.

@@ -3,10 +3,12 @@
 //! ```text
 //! GroupService   which partition coordinates a group
 //! core           the coordinator as the shard sees it, and the requests that it has parked
+//! internal_topics  topics of streams groups that the broker creates for them
 //! outcomes       answers about partitions that do not all exist
 //! ```
 
 mod core;
+mod internal_topics;
 pub(crate) mod outcomes;
 
 #[cfg(test)]
@@ -20,13 +22,14 @@ use millstream_core::{
         LeaveGroupRequest, LeaveGroupResponse, ListedGroup, MigrationPolicy, OffsetCommitRequest, OffsetDeleteResponse, OffsetFetchRequest,
         OffsetFetchResponse, PartitionOutcomes, SyncGroupRequest, SyncGroupResponse,
         modern::{ModernDescription, ModernHeartbeat, ModernHeartbeatResponse, ModernKind, ModernRefusal},
+        streams::{StreamsDescription, StreamsHeartbeat, StreamsHeartbeatResponse},
     },
     metadata::names::CONSUMER_OFFSETS,
 };
 use millstream_protocol::{ErrorCode, record::Marker};
 
 pub(crate) use self::core::GroupShard;
-use self::core::Parked;
+use self::{core::Parked, internal_topics::InternalTopics};
 use crate::{
     broker::Broker,
     clock::Clock,
@@ -42,6 +45,7 @@ pub(crate) const GROUPS_AT_ONCE: usize = 64;
 pub struct GroupService {
     config: GroupConfig,
     shards: Shards<GroupCoordinator, Parked>,
+    internal_topics: InternalTopics,
 }
 
 impl GroupService {
@@ -50,6 +54,7 @@ impl GroupService {
         Self {
             config: group_config(config),
             shards: Shards::new(CONSUMER_OFFSETS, clock),
+            internal_topics: InternalTopics::default(),
         }
     }
 
@@ -144,6 +149,35 @@ impl GroupService {
         // The newest image when its turn comes: one that is older than another member's would take that member's news back.
         let heartbeat = move |groups: &mut GroupCoordinator, now_ms| groups.modern_heartbeat(now_ms, &request, &metadata.image());
         shard.decide(heartbeat).await
+    }
+
+    /// StreamsGroupHeartbeat. Internal topics that the application needs exist when this returns, or its answer says why not.
+    pub(crate) async fn streams_heartbeat(
+        &self,
+        broker: &Arc<Broker>,
+        request: StreamsHeartbeat,
+    ) -> Result<Result<StreamsHeartbeatResponse, ModernRefusal>, ErrorCode> {
+        let shard = self.shard_of(broker, &request.group_id).await?;
+        let metadata = Arc::clone(&broker.metadata);
+        let heartbeat = move |groups: &mut GroupCoordinator, now_ms| groups.streams_heartbeat(now_ms, &request, &metadata.image());
+        let mut answer = shard.decide(heartbeat).await?;
+        if let Ok(response) = &mut answer {
+            self.internal_topics.create(broker, response).await;
+        }
+        Ok(answer)
+    }
+
+    /// StreamsGroupDescribe for one group.
+    pub(crate) async fn describe_streams(
+        &self,
+        broker: &Arc<Broker>,
+        group_id: String,
+    ) -> Result<Result<StreamsDescription, ModernRefusal>, ErrorCode> {
+        let shard = self.shard_of(broker, &group_id).await?;
+        let metadata = Arc::clone(&broker.metadata);
+        shard
+            .decide(move |groups, _| answer(groups.describe_streams(&group_id, &metadata.image())))
+            .await
     }
 
     /// ConsumerGroupDescribe and ShareGroupDescribe for one group.
@@ -283,8 +317,10 @@ pub(crate) fn group_config(config: &BrokerConfig) -> GroupConfig {
         offsets_retention_check_interval_ms: config.number("offsets.retention.check.interval.ms"),
         consumer_session_timeout_ms: int("group.consumer.session.timeout.ms"),
         share_session_timeout_ms: int("group.share.session.timeout.ms"),
+        streams_session_timeout_ms: int("group.streams.session.timeout.ms"),
         consumer_members_max: config.size("group.consumer.max.size"),
         share_members_max: config.size("group.share.max.size"),
+        streams_members_max: config.size("group.streams.max.size"),
         consumer_assignors: config
             .text("group.consumer.assignors")
             .split(',')

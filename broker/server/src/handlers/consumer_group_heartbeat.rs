@@ -21,7 +21,7 @@ use millstream_protocol::{
 };
 use uuid::Uuid;
 
-use crate::{broker::Broker, context::RequestContext, errors::message};
+use crate::{broker::Broker, context::RequestContext, errors::message, features::serves_groups};
 
 /// First version in which a member chooses its id itself (KIP-1082).
 const CHOOSES_ID: i16 = 1;
@@ -32,6 +32,12 @@ pub(crate) async fn handle(
     request: ConsumerGroupHeartbeatRequest,
 ) -> ConsumerGroupHeartbeatResponse {
     let image = broker.metadata.image();
+    if !serves_groups(&broker, &image, "consumer") {
+        return ConsumerGroupHeartbeatResponse {
+            error_code: ErrorCode::UnsupportedVersion.code(),
+            ..ConsumerGroupHeartbeatResponse::default()
+        };
+    }
     let setting = |name: &str| group_number(&broker, &image, &request.group_id, name);
     let (session_timeout_ms, heartbeat_interval_ms) = (setting(CONSUMER_SESSION_TIMEOUT_MS), setting(CONSUMER_HEARTBEAT_INTERVAL_MS));
     let mut member_id = String::from(request.member_id);

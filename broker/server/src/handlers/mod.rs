@@ -44,6 +44,8 @@ pub(crate) mod share_fetch;
 pub(crate) mod share_group_describe;
 pub(crate) mod share_group_heartbeat;
 pub(crate) mod share_offsets;
+pub(crate) mod streams_group_describe;
+pub(crate) mod streams_group_heartbeat;
 pub(crate) mod sync_group;
 pub(crate) mod telemetry;
 pub(crate) mod txn_offset_commit;

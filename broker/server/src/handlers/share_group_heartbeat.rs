@@ -6,13 +6,16 @@ use millstream_core::{
     group::modern::{ModernHeartbeat, ModernHeartbeatResponse, ModernKind, ModernRefusal},
     metadata::configs::groups::{SHARE_HEARTBEAT_INTERVAL_MS, SHARE_SESSION_TIMEOUT_MS},
 };
-use millstream_protocol::messages::{
-    ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
-    share_group_heartbeat_response::{Assignment, TopicPartitions},
+use millstream_protocol::{
+    ErrorCode,
+    messages::{
+        ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
+        share_group_heartbeat_response::{Assignment, TopicPartitions},
+    },
 };
 
 use super::consumer_group_heartbeat::group_number;
-use crate::{broker::Broker, context::RequestContext, errors::message};
+use crate::{broker::Broker, context::RequestContext, errors::message, features::serves_groups};
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
@@ -20,6 +23,12 @@ pub(crate) async fn handle(
     request: ShareGroupHeartbeatRequest,
 ) -> ShareGroupHeartbeatResponse {
     let image = broker.metadata.image();
+    if !serves_groups(&broker, &image, "share") {
+        return ShareGroupHeartbeatResponse {
+            error_code: ErrorCode::UnsupportedVersion.code(),
+            ..ShareGroupHeartbeatResponse::default()
+        };
+    }
     let setting = |name: &str| group_number(&broker, &image, &request.group_id, name);
     let (session_timeout_ms, heartbeat_interval_ms) = (setting(SHARE_SESSION_TIMEOUT_MS), setting(SHARE_HEARTBEAT_INTERVAL_MS));
     let heartbeat = ModernHeartbeat {

@@ -89,7 +89,7 @@ pub struct ModernRefusal {
 }
 
 impl ModernRefusal {
-    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(in crate::group) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -296,6 +296,8 @@ impl GroupCoordinator {
             if group.kind == request.kind {
                 return Ok(group.clone());
             }
+            return Err(not_a(request.kind, group_id));
+        } else if self.hard.streams(group_id).is_some() {
             return Err(not_a(request.kind, group_id));
         } else if self.state_of(group_id) != GroupState::Dead {
             if request.member_epoch != 0 || request.kind == ModernKind::Share {

@@ -44,6 +44,7 @@ pub use heartbeat::{ClassicJoin, ModernHeartbeat, ModernHeartbeatResponse, Moder
 pub(super) use leave::session_key;
 pub use records::{ModernChange, ModernRecord};
 pub(super) use regexes::Regexes;
+pub(super) use target::{topic_or_view, topics_hash};
 use uuid::Uuid;
 pub use views::{ModernDescription, ModernMemberDescription};
 

@@ -49,7 +49,7 @@ impl GroupCoordinator {
     }
 }
 
-pub(super) fn topic_or_view(image: &ClusterImage, name: &str) -> Option<(Uuid, i32)> {
+pub(in crate::group) fn topic_or_view(image: &ClusterImage, name: &str) -> Option<(Uuid, i32)> {
     let count = |partitions: usize| i32::try_from(partitions).unwrap_or(i32::MAX);
     if let Some(topic) = image.topic(name) {
         return Some((topic.id, count(topic.partitions.len())));
@@ -59,7 +59,7 @@ pub(super) fn topic_or_view(image: &ClusterImage, name: &str) -> Option<(Uuid, i
 }
 
 /// FNV-1a over ids and partition counts: what a group epoch was made for.
-pub(super) fn topics_hash(topics: &BTreeMap<Uuid, i32>) -> u64 {
+pub(in crate::group) fn topics_hash(topics: &BTreeMap<Uuid, i32>) -> u64 {
     let bytes = topics
         .iter()
         .flat_map(|(id, partitions)| id.into_bytes().into_iter().chain(partitions.to_be_bytes()));

@@ -60,6 +60,9 @@ impl GroupCoordinator {
         epoch: i32,
         is_commit: bool,
     ) -> Result<(), ErrorCode> {
+        if let Some(group) = self.hard.streams(group_id) {
+            return Self::check_streams_fetch(group, member_id, epoch);
+        }
         let Some(group) = self.hard.modern(group_id) else { return Ok(()) };
         if group.kind == ModernKind::Share && is_commit {
             // Its offsets are elsewhere.
@@ -85,8 +88,11 @@ impl GroupCoordinator {
         member.is_some_and(|member| member.subscription.classic.is_none())
     }
 
-    /// Whether some member of a consumer group subscribes to a topic.
+    /// Whether some member of a consumer or streams group reads a topic.
     pub(in crate::group) fn is_subscribed_modern(&self, group_id: &str, topic: &str) -> bool {
+        if self.hard.streams(group_id).is_some_and(|group| group.reads(topic)) {
+            return true;
+        }
         let group = self.hard.modern(group_id);
         group.is_some_and(|group| {
             let mut subscriptions = group.members.values().map(|member| &member.subscription);
@@ -100,8 +106,15 @@ impl GroupCoordinator {
         })
     }
 
-    /// A classic group takes the place of an empty consumer group; one with members is joined, and a share group stays.
+    /// A classic group takes the place of an empty consumer or streams group; one with members is joined, and a share group stays.
     pub(in crate::group) fn make_way_for_classic(&mut self, group_id: &str, records: &mut Vec<GroupRecord>) -> Result<(), ErrorCode> {
+        if let Some(group) = self.hard.streams(group_id) {
+            if !group.members.is_empty() {
+                return Err(ErrorCode::InconsistentGroupProtocol);
+            }
+            self.bury_streams(group_id, records);
+            return Ok(());
+        }
         match self.hard.modern(group_id) {
             None => Ok(()),
             Some(group) if group.kind == ModernKind::Consumer && group.members.is_empty() => {

@@ -1,4 +1,4 @@
-//! Broker configurations of the coordinators: groups, share groups, transactions, and their internal topics.
+//! Broker configurations of the coordinators: groups of all kinds, transactions, and their internal topics.
 
 use super::definition::{
     ConfigDef,
@@ -92,8 +92,8 @@ pub const CONFIGS: &[ConfigDef] = &[
     define(
         List,
         "group.coordinator.rebalance.protocols",
-        "classic,consumer,share",
-        "Kinds of groups that are served.",
+        "classic,consumer,streams",
+        "Kinds of groups that are served; share groups are, if the feature share.version is on.",
     )
     .valid(ListOf(&["classic", "consumer", "share", "streams"]))
     .fixed(),
@@ -204,6 +204,86 @@ pub const CONFIGS: &[ConfigDef] = &[
         "group.share.session.timeout.ms",
         "45000",
         "Silence after which a member of a share group is removed.",
+    )
+    .at_least(1)
+    .fixed(),
+    define(
+        Int,
+        "group.streams.heartbeat.interval.ms",
+        "5000",
+        "Heartbeat interval of streams groups.",
+    )
+    .at_least(1)
+    .fixed(),
+    define(
+        Int,
+        "group.streams.initial.rebalance.delay.ms",
+        "3000",
+        "Time that a streams group without members waits for more than the first one before it assigns tasks.",
+    )
+    .at_least(0)
+    .fixed(),
+    define(
+        Int,
+        "group.streams.max.heartbeat.interval.ms",
+        "15000",
+        "Longest heartbeat interval that a streams group may be configured with.",
+    )
+    .at_least(1)
+    .fixed(),
+    define(
+        Int,
+        "group.streams.max.session.timeout.ms",
+        "60000",
+        "Longest session timeout that a streams group may be configured with.",
+    )
+    .at_least(1)
+    .fixed(),
+    define(
+        Int,
+        "group.streams.max.size",
+        "2147483647",
+        "Members that a streams group may have.",
+    )
+    .at_least(1)
+    .fixed(),
+    define(
+        Int,
+        "group.streams.max.standby.replicas",
+        "2",
+        "Most standby copies that a streams group may be configured with.",
+    )
+    .at_least(0)
+    .fixed(),
+    define(
+        Int,
+        "group.streams.min.heartbeat.interval.ms",
+        "5000",
+        "Shortest heartbeat interval that a streams group may be configured with.",
+    )
+    .at_least(1)
+    .fixed(),
+    define(
+        Int,
+        "group.streams.min.session.timeout.ms",
+        "45000",
+        "Shortest session timeout that a streams group may be configured with.",
+    )
+    .at_least(1)
+    .fixed(),
+    define(
+        Int,
+        "group.streams.num.standby.replicas",
+        "0",
+        "Standby copies of each task with state.",
+    )
+    .at_least(0)
+    .fixed(),
+    define(
+        Int,
+        "group.streams.session.timeout.ms",
+        "45000",
+        "Silence after which a member of a streams group is removed.",
     )
     .at_least(1)
     .fixed(),

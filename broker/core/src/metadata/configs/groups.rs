@@ -23,6 +23,14 @@ pub const SHARE_AUTO_OFFSET_RESET: &str = "share.auto.offset.reset";
 pub const SHARE_ISOLATION_LEVEL: &str = "share.isolation.level";
 /// Deliveries before a record is given up.
 pub const SHARE_DELIVERY_COUNT_LIMIT: &str = "share.delivery.count.limit";
+/// A streams group's session timeout.
+pub const STREAMS_SESSION_TIMEOUT_MS: &str = "streams.session.timeout.ms";
+/// A streams group's heartbeat interval.
+pub const STREAMS_HEARTBEAT_INTERVAL_MS: &str = "streams.heartbeat.interval.ms";
+/// How long a streams group without members waits for more than the first.
+pub const STREAMS_INITIAL_REBALANCE_DELAY_MS: &str = "streams.initial.rebalance.delay.ms";
+/// Standby copies of a streams group's tasks.
+pub const STREAMS_NUM_STANDBY_REPLICAS: &str = "streams.num.standby.replicas";
 /// Topic for records that were given up.
 pub const DEAD_LETTER_TOPIC: &str = "errors.deadletterqueue.topic.name";
 
@@ -95,6 +103,33 @@ pub const CONFIGS: &[ConfigDef] = &[
     )
     .at_least(1)
     .or(&[same("group.share.session.timeout.ms")]),
+    define(
+        Int,
+        STREAMS_HEARTBEAT_INTERVAL_MS,
+        "5000",
+        "Heartbeat interval of the streams group's members.",
+    )
+    .at_least(1)
+    .or(&[same("group.streams.heartbeat.interval.ms")]),
+    define(
+        Int,
+        STREAMS_INITIAL_REBALANCE_DELAY_MS,
+        "3000",
+        "Time that the group waits for more than its first member before it assigns tasks.",
+    )
+    .at_least(0)
+    .or(&[same("group.streams.initial.rebalance.delay.ms")]),
+    define(Int, STREAMS_NUM_STANDBY_REPLICAS, "0", "Standby copies of each task with state.")
+        .at_least(0)
+        .or(&[same("group.streams.num.standby.replicas")]),
+    define(
+        Int,
+        STREAMS_SESSION_TIMEOUT_MS,
+        "45000",
+        "Silence after which a member of the streams group is removed.",
+    )
+    .at_least(1)
+    .or(&[same("group.streams.session.timeout.ms")]),
 ];
 
 /// How often clients push metrics.

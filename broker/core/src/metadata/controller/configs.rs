@@ -12,7 +12,8 @@ use crate::metadata::{
         effective_value,
         groups::{
             CONSUMER_HEARTBEAT_INTERVAL_MS, CONSUMER_SESSION_TIMEOUT_MS, METRICS_MATCH, SHARE_AUTO_OFFSET_RESET,
-            SHARE_HEARTBEAT_INTERVAL_MS, SHARE_LOCK_DURATION_MS, SHARE_SESSION_TIMEOUT_MS,
+            SHARE_HEARTBEAT_INTERVAL_MS, SHARE_LOCK_DURATION_MS, SHARE_SESSION_TIMEOUT_MS, STREAMS_HEARTBEAT_INTERVAL_MS,
+            STREAMS_NUM_STANDBY_REPLICAS, STREAMS_SESSION_TIMEOUT_MS,
         },
         replace,
         topic::{REMOTE_LOG_DELETE_ON_DISABLE, REMOTE_STORAGE_ENABLE},
@@ -199,6 +200,17 @@ fn check_group(context: &Context<'_>, configs: &Overrides) -> Result<(), String>
             "group.share.min.record.lock.duration.ms",
             "group.share.max.record.lock.duration.ms",
         ),
+        (
+            STREAMS_SESSION_TIMEOUT_MS,
+            "group.streams.min.session.timeout.ms",
+            "group.streams.max.session.timeout.ms",
+        ),
+        (
+            STREAMS_HEARTBEAT_INTERVAL_MS,
+            "group.streams.min.heartbeat.interval.ms",
+            "group.streams.max.heartbeat.interval.ms",
+        ),
+        (STREAMS_NUM_STANDBY_REPLICAS, "", "group.streams.max.standby.replicas"),
     ];
     for (name, min, max) in bounded {
         let Some(value) = configs.get(name).and_then(|value| value.trim().parse::<i64>().ok()) else {
@@ -215,6 +227,7 @@ fn check_group(context: &Context<'_>, configs: &Overrides) -> Result<(), String>
     for (session, heartbeat) in [
         (CONSUMER_SESSION_TIMEOUT_MS, CONSUMER_HEARTBEAT_INTERVAL_MS),
         (SHARE_SESSION_TIMEOUT_MS, SHARE_HEARTBEAT_INTERVAL_MS),
+        (STREAMS_SESSION_TIMEOUT_MS, STREAMS_HEARTBEAT_INTERVAL_MS),
     ] {
         if number(session) <= number(heartbeat) {
             return Err(format!("{session} must be greater than {heartbeat}"));

@@ -1,0 +1,148 @@
+//! StreamsGroupDescribe: streams groups with their topology and their members' current and target tasks (KIP-1071).
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use millstream_core::group::streams::{
+    RoleTasks, StreamsDescription, StreamsMemberDescription, Subtopology as Part, Tasks, TopicInfo as Topic, Topology as Parts,
+};
+use millstream_protocol::{
+    ErrorCode, KString,
+    messages::{
+        StreamsGroupDescribeRequest, StreamsGroupDescribeResponse,
+        streams_group_describe_response::{
+            Assignment, DescribedGroup, Endpoint, KeyValue, Member, Subtopology, TaskIds, TopicInfo, Topology,
+        },
+    },
+};
+
+use super::{describe_groups::group_operations, once, streams_group_heartbeat::by_subtopology};
+use crate::{broker::Broker, context::RequestContext, features::serves_groups, groups::GROUPS_AT_ONCE};
+
+pub(crate) async fn handle(
+    broker: Arc<Broker>,
+    _context: RequestContext,
+    request: StreamsGroupDescribeRequest,
+) -> StreamsGroupDescribeResponse {
+    let operations = group_operations(request.include_authorized_operations);
+    let is_served = serves_groups(&broker, &broker.metadata.image(), "streams");
+    let groups = stream::iter(once(request.group_ids)).map(|group_id| describe(Arc::clone(&broker), group_id, is_served, operations));
+    StreamsGroupDescribeResponse {
+        throttle_time_ms: 0,
+        groups: groups.buffered(GROUPS_AT_ONCE).collect().await,
+    }
+}
+
+async fn describe(broker: Arc<Broker>, group_id: KString, is_served: bool, authorized_operations: i32) -> DescribedGroup {
+    let refused = |code: ErrorCode, message: Option<String>| DescribedGroup {
+        error_code: code.code(),
+        error_message: message.map(KString::from),
+        group_id: group_id.clone(),
+        ..DescribedGroup::default()
+    };
+    if !is_served {
+        return refused(ErrorCode::UnsupportedVersion, None);
+    }
+    if group_id.is_empty() {
+        return refused(ErrorCode::InvalidGroupId, None);
+    }
+    let name = String::from(group_id.clone());
+    match broker.groups.describe_streams(&broker, name).await {
+        Ok(Ok(group)) => to_wire(group, authorized_operations),
+        Ok(Err(refusal)) => refused(refusal.code, Some(refusal.message)),
+        Err(code) => refused(code, Some(code.message().to_owned())),
+    }
+}
+
+fn to_wire(group: StreamsDescription, authorized_operations: i32) -> DescribedGroup {
+    DescribedGroup {
+        group_id: group.group_id.into(),
+        group_state: KString::from_static(group.state),
+        group_epoch: group.epoch,
+        assignment_epoch: group.assignment_epoch,
+        topology: Some(topology(group.topology)),
+        members: group.members.into_iter().map(member).collect(),
+        authorized_operations,
+        ..DescribedGroup::default()
+    }
+}
+
+fn names(names: Vec<String>) -> Vec<KString> {
+    names.into_iter().map(KString::from).collect()
+}
+
+fn pair((key, value): (String, String)) -> KeyValue {
+    KeyValue {
+        key: key.into(),
+        value: value.into(),
+    }
+}
+
+fn topics(topics: Vec<Topic>) -> Vec<TopicInfo> {
+    let topics = topics.into_iter().map(|topic| TopicInfo {
+        name: topic.name.into(),
+        partitions: topic.partitions,
+        replication_factor: topic.replication_factor,
+        topic_configs: topic.configs.into_iter().map(pair).collect(),
+    });
+    topics.collect()
+}
+
+fn topology(topology: Parts) -> Topology {
+    let part = |part: Part| Subtopology {
+        subtopology_id: part.id.into(),
+        source_topics: names(part.sources),
+        repartition_sink_topics: names(part.sinks),
+        state_changelog_topics: topics(part.changelogs),
+        repartition_source_topics: topics(part.repartition_sources),
+    };
+    Topology {
+        epoch: topology.epoch,
+        subtopologies: Some(topology.subtopologies.into_iter().map(part).collect()),
+    }
+}
+
+fn member(described: StreamsMemberDescription) -> Member {
+    let (metadata, current) = (described.member.metadata, described.member.current);
+    let assigned = RoleTasks {
+        active: current.assigned.active.into_keys().collect(),
+        standby: current.assigned.standby,
+        warmup: current.assigned.warmup,
+    };
+    Member {
+        member_id: described.member_id.into(),
+        member_epoch: current.epoch,
+        instance_id: metadata.instance_id.map(KString::from),
+        rack_id: metadata.rack_id.map(KString::from),
+        client_id: metadata.client_id.into(),
+        client_host: metadata.client_host.into(),
+        topology_epoch: metadata.topology_epoch,
+        process_id: metadata.process_id.into(),
+        user_endpoint: metadata.endpoint.map(|endpoint| Endpoint {
+            host: endpoint.host.into(),
+            port: endpoint.port,
+        }),
+        client_tags: metadata.client_tags.into_iter().map(pair).collect(),
+        task_offsets: Vec::new(),
+        task_end_offsets: Vec::new(),
+        assignment: assignment(assigned),
+        target_assignment: assignment(described.target),
+        is_classic: false,
+    }
+}
+
+fn assignment(tasks: RoleTasks) -> Assignment {
+    Assignment {
+        active_tasks: task_ids(tasks.active),
+        standby_tasks: task_ids(tasks.standby),
+        warmup_tasks: task_ids(tasks.warmup),
+    }
+}
+
+fn task_ids(tasks: Tasks) -> Vec<TaskIds> {
+    let ids = by_subtopology(tasks).into_iter().map(|(subtopology, partitions)| TaskIds {
+        subtopology_id: KString::from(&*subtopology),
+        partitions,
+    });
+    ids.collect()
+}
