@@ -19,14 +19,14 @@ impl GroupCoordinator {
     pub fn describe_group(&self, group_id: &str) -> GroupDescription {
         let mut description = GroupDescription {
             error_code: ErrorCode::None,
+            is_other_kind: !self.hard.is_classic(group_id),
             group_id: group_id.to_owned(),
             state: GroupState::Empty,
             protocol_type: String::new(),
             protocol: String::new(),
             members: Vec::new(),
         };
-        if !self.hard.is_classic(group_id) {
-            // As Kafka: to a request about classic groups, groups of other kinds are not there.
+        if description.is_other_kind {
             description.error_code = ErrorCode::GroupIdNotFound;
             description.state = GroupState::Dead;
         } else if let Some(group) = self.groups.get(group_id) {

@@ -253,6 +253,8 @@ pub struct OffsetDeleteResponse {
 pub struct GroupDescription {
     /// GROUP_ID_NOT_FOUND for an unknown group. A handler sends it from v6 on; before that, the Dead state alone says so.
     pub error_code: ErrorCode,
+    /// Whether a group of another kind has the id: to a request about classic groups it is not there.
+    pub is_other_kind: bool,
     /// The group.
     pub group_id: String,
     /// Its state.

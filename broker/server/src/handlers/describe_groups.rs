@@ -49,6 +49,7 @@ async fn describe(broker: Arc<Broker>, group_id: KString) -> GroupDescription {
     let described = broker.groups.describe_group(&broker, String::from(group_id.clone())).await;
     described.unwrap_or_else(|error_code| GroupDescription {
         error_code,
+        is_other_kind: false,
         group_id: group_id.into(),
         state: GroupState::Dead,
         protocol_type: String::new(),
@@ -64,7 +65,10 @@ fn to_wire(version: i16, group: GroupDescription, authorized_operations: i32) ->
     } else {
         (
             group.error_code,
-            is_unknown.then(|| KString::from(format!("Group {} not found.", group.group_id))),
+            is_unknown.then(|| match group.is_other_kind {
+                true => KString::from(format!("Group {} is not a classic group.", group.group_id)),
+                false => KString::from(format!("Group {} not found.", group.group_id)),
+            }),
         )
     };
     // Kafka gives an error no state, apart from the group that is not there.
@@ -89,7 +93,11 @@ fn to_wire(version: i16, group: GroupDescription, authorized_operations: i32) ->
         protocol_type: group.protocol_type.into(),
         protocol_data: group.protocol.into(),
         members: members.collect(),
-        authorized_operations,
+        authorized_operations: if error_code == ErrorCode::None {
+            authorized_operations
+        } else {
+            OPERATIONS_NOT_ASKED_FOR
+        },
     }
 }
 
@@ -100,6 +108,7 @@ mod tests {
     fn unknown() -> GroupDescription {
         GroupDescription {
             error_code: ErrorCode::GroupIdNotFound,
+            is_other_kind: false,
             group_id: "g".to_owned(),
             state: GroupState::Dead,
             protocol_type: String::new(),

@@ -40,6 +40,7 @@ pub(crate) async fn handle(
     if !serves_groups(&broker, &image, "streams") {
         return StreamsGroupHeartbeatResponse {
             error_code: ErrorCode::UnsupportedVersion.code(),
+            status: Some(Vec::new()),
             ..StreamsGroupHeartbeatResponse::default()
         };
     }
@@ -177,6 +178,7 @@ fn refused(refusal: &ModernRefusal) -> StreamsGroupHeartbeatResponse {
     StreamsGroupHeartbeatResponse {
         error_code: refusal.code.code(),
         error_message: Some(message(&refusal.message)),
+        status: Some(Vec::new()),
         ..StreamsGroupHeartbeatResponse::default()
     }
 }

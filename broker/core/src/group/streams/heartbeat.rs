@@ -208,7 +208,8 @@ impl GroupCoordinator {
         if request.shutdown_application {
             memory.shutdown_requested_by.get_or_insert_with(|| request.member_id.clone());
         }
-        if tells && member.metadata.endpoint.is_some() {
+        // As in Kafka, the first heartbeat of a group does not count.
+        if tells && member.metadata.endpoint.is_some() && self.hard.streams(group_id).is_some() {
             memory.endpoint_epoch += 1;
         }
         Ok(self.streams_response(request, &granted.group, member, &granted.configured, granted.is_delayed, tells))
