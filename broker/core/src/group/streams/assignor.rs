@@ -347,10 +347,10 @@ mod tests {
 
     #[test]
     fn a_standby_takes_over() {
-        let topology = configured(&[("0", 4, true)]);
+        let topology = configured(&[("0", 3, true)]);
         let mut one = group(&[("a", "p"), ("b", "q"), ("c", "r")]);
         assign_to(&mut one, &topology, 1);
-        assert_eq!(one.target.values().map(|tasks| tasks.standby.len()).sum::<usize>(), 4);
+        assert_eq!(one.target.values().map(|tasks| tasks.standby.len()).sum::<usize>(), 3);
         let mut two = group(&[("b", "q"), ("c", "r")]);
         two.target = one.target.clone();
         assign_to(&mut two, &topology, 1);

@@ -202,7 +202,9 @@ impl GroupCoordinator {
             let deadline_ms = now_ms.saturating_add(request.initial_rebalance_delay_ms.into());
             self.timers.schedule_if_absent(delay_key(group_id), deadline_ms);
         }
-        let tells = request.member_epoch == 0 || next.assigned != granted.before.assigned;
+        // Unlike Kafka, also a member that says it has something else: the answer with its tasks may have been lost.
+        let knows = request.owned_tasks().is_none_or(|owned| owned == next.assigned.without_epochs());
+        let tells = request.member_epoch == 0 || next.assigned != granted.before.assigned || !knows;
         let memory = self.streams_memory.entry(group_id.clone()).or_default();
         memory.configured = Some((image.epoch, Arc::clone(&granted.configured)));
         if request.shutdown_application {
