@@ -7,7 +7,7 @@
 //! topology    how many tasks there are, and which internal topics have to exist with how many partitions
 //! assignor    who gets which task: stays where it was, then where a copy was, then where least is to do
 //! reconcile   each member's next step to its target, by its own heartbeats
-//! heartbeat   the one request of members; leave ends them
+//! heartbeat   the one request of members, and its answer; leave ends them
 //! views       what administrators and commits ask
 //! ```
 //!
@@ -24,6 +24,7 @@
 //! A group is ready when all topics it needs exist with fitting partition counts. Until then its target is empty, and every answer says
 //! in its statuses what is missing. The shell creates the internal topics that an answer names.
 
+mod answer;
 mod assignor;
 mod heartbeat;
 mod leave;
@@ -36,6 +37,8 @@ mod views;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod record_tests;
+#[cfg(test)]
 mod rule_tests;
 #[cfg(test)]
 mod test_app;
@@ -45,7 +48,8 @@ use std::{
     sync::Arc,
 };
 
-pub use heartbeat::{EndpointTasks, StreamsHeartbeat, StreamsHeartbeatResponse, StreamsStatus, StreamsStatusCode};
+pub use answer::{EndpointTasks, StreamsHeartbeatResponse, StreamsStatus, StreamsStatusCode};
+pub use heartbeat::StreamsHeartbeat;
 pub use records::{GroupValue, StreamsChange, StreamsRecord};
 use topology::Configured;
 pub use topology::{InternalTopic, TASKS_MAX};

@@ -360,6 +360,7 @@ fn groups_change_their_kind_only_while_they_are_empty() {
     assert_eq!(refused.error_code, ErrorCode::InconsistentGroupProtocol);
     beat(&mut shell, &image, &heartbeat("a", -1)).unwrap();
     let token = shell.join(join_request("c", ""));
+    shell.advance(0);
     shell.settle(&[token]);
     assert_eq!(
         shell.coordinator.describe_streams(GROUP, &image).unwrap_err().code,
