@@ -22,10 +22,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    if let Err(error) = cli.logging.init() {
-        return fail(&error);
-    }
-    match cli.command.run() {
+    let log_levels = match cli.logging.init() {
+        Ok(log_levels) => log_levels,
+        Err(error) => return fail(&error),
+    };
+    match cli.command.run(log_levels) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => fail(&error),

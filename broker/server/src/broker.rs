@@ -19,12 +19,14 @@ use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
 use crate::{
+    answer_memory::AnswerMemory,
     cleaner,
     clock::Clock,
     config::{BrokerConfig, ConfigError},
     fetch_sessions::FetchSessions,
     groups::GroupService,
     housekeeping,
+    log_levels::LogLevels,
     metadata::{MetadataError, MetadataService},
     metrics::Metrics,
     partition::Partition,
@@ -51,6 +53,8 @@ pub struct BrokerParts {
     pub remote: Option<Arc<dyn RemoteLog>>,
     /// The plugin host.
     pub transform: Arc<dyn Transform>,
+    /// Levels of the process's loggers.
+    pub log_levels: Arc<LogLevels>,
 }
 
 /// Why a broker did not start.
@@ -137,6 +141,8 @@ pub struct Broker {
     pub plugins: PluginService,
     /// Counters and gauges.
     pub metrics: Metrics,
+    pub(crate) log_levels: Arc<LogLevels>,
+    pub(crate) answer_memory: AnswerMemory,
     /// The tier, if there is one.
     pub remote: Option<Arc<dyn RemoteLog>>,
     pub(crate) partitions: Arc<Partitions>,
@@ -160,6 +166,7 @@ impl Broker {
             log_dir,
             remote,
             transform,
+            log_levels,
         } = parts;
         config.check()?;
         let config = config.with_identity(remote.is_some());
@@ -203,6 +210,8 @@ impl Broker {
             sessions: FetchSessions::new(config.size("max.incremental.fetch.session.cache.slots")),
             view_cursors: ViewCursors::default(),
             metrics: Metrics::new(),
+            log_levels,
+            answer_memory: AnswerMemory::new(config.size("millstream.request.memory.bytes")),
             stopping: watch::Sender::new(false),
             producer_ids: Mutex::new(0..0),
             advertised: OnceLock::new(),

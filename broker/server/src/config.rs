@@ -49,12 +49,37 @@ impl BrokerConfig {
             .validate()
             .map_err(|error| ConfigError::Invalid(error.to_string()))?;
         crate::net::check(self).map_err(ConfigError::Invalid)?;
+        self.check_group_bounds().map_err(ConfigError::Invalid)?;
         for (name, address) in [("kafka listener", self.kafka_address), ("admin listener", self.admin_address)] {
             if !self.allow_insecure && !address.ip().is_loopback() {
                 return Err(ConfigError::Insecure { name, address });
             }
         }
         Ok(())
+    }
+
+    /// The brokers' own settings of groups must lie within the bounds that they give to those of single groups.
+    fn check_group_bounds(&self) -> Result<(), String> {
+        let at_least = |greater: &str, less: &str| match self.number(greater) >= self.number(less) {
+            true => Ok(()),
+            false => Err(format!("{greater} must be greater than or equal to {less}")),
+        };
+        for kind in ["consumer", "share", "streams"] {
+            for setting in ["session.timeout.ms", "heartbeat.interval.ms"] {
+                let [own, min, max] = ["", "min.", "max."].map(|bound| format!("group.{kind}.{bound}{setting}"));
+                at_least(&max, &min)?;
+                at_least(&own, &min)?;
+                at_least(&max, &own)?;
+            }
+            let [session, heartbeat] = ["session.timeout.ms", "heartbeat.interval.ms"].map(|setting| format!("group.{kind}.{setting}"));
+            if self.number(&heartbeat) >= self.number(&session) {
+                return Err(format!("{heartbeat} must be less than {session}"));
+            }
+        }
+        at_least("group.share.max.record.lock.duration.ms", "group.share.min.record.lock.duration.ms")?;
+        at_least("group.share.record.lock.duration.ms", "group.share.min.record.lock.duration.ms")?;
+        at_least("group.share.max.record.lock.duration.ms", "group.share.record.lock.duration.ms")?;
+        at_least("group.streams.max.standby.replicas", "group.streams.num.standby.replicas")
     }
 
     /// Adds what the fields say under Kafka's names, so that DescribeConfigs shows it.
@@ -103,5 +128,55 @@ impl BrokerConfig {
     /// A flag from the start configuration or its default.
     pub fn flag(&self, name: &str) -> bool {
         self.text(name).trim().eq_ignore_ascii_case("true")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(values: &[(&str, &str)]) -> Result<(), String> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = BrokerConfig {
+            node_id: 1,
+            data_dir: PathBuf::new(),
+            kafka_address: any,
+            advertised: None,
+            admin_address: any,
+            allow_insecure: false,
+            values: values.collect(),
+        };
+        config.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_of_groups_lie_within_their_own_bounds() {
+        assert_eq!(checked(&[]), Ok(()));
+        let refused = |name, value, message: &str| assert_eq!(checked(&[(name, value)]), Err(message.to_owned()));
+        let (session, heartbeat) = ("group.streams.session.timeout.ms", "group.consumer.heartbeat.interval.ms");
+        refused(
+            session,
+            "1000",
+            &format!("{session} must be greater than or equal to group.streams.min.session.timeout.ms"),
+        );
+        refused(
+            session,
+            "90000",
+            &format!("group.streams.max.session.timeout.ms must be greater than or equal to {session}"),
+        );
+        refused(
+            heartbeat,
+            "100",
+            &format!("{heartbeat} must be greater than or equal to group.consumer.min.heartbeat.interval.ms"),
+        );
+        let (copies, most) = ("group.streams.num.standby.replicas", "group.streams.max.standby.replicas");
+        refused(copies, "3", &format!("{most} must be greater than or equal to {copies}"));
+        let close = [
+            ("group.share.min.session.timeout.ms", "1000"),
+            ("group.share.session.timeout.ms", "5000"),
+        ];
+        let expected = "group.share.heartbeat.interval.ms must be less than group.share.session.timeout.ms";
+        assert_eq!(checked(&close), Err(expected.to_owned()));
     }
 }

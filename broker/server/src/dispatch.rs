@@ -104,11 +104,11 @@ pub const API_VERSIONS: &[ApiKey] = &[
     ApiKey::ShareGroupDescribe,
     ApiKey::ShareFetch,
     ApiKey::ShareAcknowledge,
+    ApiKey::StreamsGroupHeartbeat,
+    ApiKey::StreamsGroupDescribe,
     ApiKey::DescribeShareGroupOffsets,
     ApiKey::AlterShareGroupOffsets,
     ApiKey::DeleteShareGroupOffsets,
-    ApiKey::StreamsGroupHeartbeat,
-    ApiKey::StreamsGroupDescribe,
 ];
 
 /// The versions of a key that are served and advertised; `None` for keys that are not served.

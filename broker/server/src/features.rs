@@ -21,17 +21,25 @@ pub(crate) fn level(image: &ClusterImage, feature: &Feature) -> i16 {
     image.feature_levels.get(feature.name).copied().unwrap_or(feature.version_max)
 }
 
+/// Kinds of groups that can be switched off.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum GroupKind {
+    Consumer,
+    Share,
+    Streams,
+}
+
 /// Whether groups of a kind are served: the configuration file names the protocol, and its feature is on.
-pub(crate) fn serves_groups(broker: &Broker, image: &ClusterImage, protocol: &str) -> bool {
-    let feature = match protocol {
-        "consumer" => "group.version",
-        "share" => "share.version",
-        _ => "streams.version",
-    };
+pub(crate) fn serves_groups(broker: &Broker, image: &ClusterImage, kind: GroupKind) -> bool {
     // Share groups have no other switch than their feature.
+    let (protocol, feature) = match kind {
+        GroupKind::Consumer => (Some("consumer"), "group.version"),
+        GroupKind::Share => (None, "share.version"),
+        GroupKind::Streams => (Some("streams"), "streams.version"),
+    };
     let protocols = broker.config.text(REBALANCE_PROTOCOLS);
     let mut named = protocols.split(',').map(str::trim);
-    let is_named = protocol == "share" || named.any(|name| name.eq_ignore_ascii_case(protocol));
+    let is_named = protocol.is_none_or(|protocol| named.any(|name| name.eq_ignore_ascii_case(protocol)));
     let is_on = |feature: &&Feature| level(image, feature) >= 1;
     is_named && FEATURES.iter().filter(is_on).any(|on| on.name == feature)
 }

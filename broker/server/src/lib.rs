@@ -7,13 +7,15 @@
 //! broker      everything a handler may use
 //! partition   one replica: log, high watermark, who waits for it
 //! metadata, groups, plugins   services: a core, its log, and the rule that answers wait for durability
-//! views, fetch_sessions       what only fetches need
+//! views, fetch_sessions, answer_memory   what only fetches need
 //! housekeeping                everything that happens by itself
+//! log_levels                  levels of loggers, which administrators change
 //! admin/      the HTTP side door
 //! ```
 //! What does not belong here: decisions that a core can make, file formats, anything that names wasmtime or an object store.
 
 pub mod admin;
+mod answer_memory;
 pub mod broker;
 mod cleaner;
 pub mod clock;
@@ -27,6 +29,7 @@ mod fetch_sessions;
 pub mod groups;
 mod handlers;
 mod housekeeping;
+pub mod log_levels;
 pub mod metadata;
 pub mod metrics;
 mod net;

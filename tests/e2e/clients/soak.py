@@ -269,11 +269,11 @@ class Member:
         self.positions.clear()
         self.holds()
 
-    def holds(self, partitions=None):
-        """Says what it has: all that it reads, unless told."""
+    def holds(self, partitions=None, lost=False):
+        """Says what it has: all that it reads, unless told; and whether the rest was taken from it while it was silent."""
         held = list(self.positions) if partitions is None else partitions
         self.stage.held[(self.group, self.name)] = held
-        self.stage.history.event({"holds": {"group": self.group, "member": self.name, "partitions": [place(*where) for where in held]}})
+        self.stage.history.event({"holds": {"group": self.group, "member": self.name, "partitions": [place(*where) for where in held], "lost": lost}})
 
     def on_assign(self, client, partitions):
         if client is not self.client:
@@ -310,13 +310,13 @@ class Member:
         if client is not self.client:
             return
         self.note()
-        self.forget(partitions)
+        self.forget(partitions, True)
         client.incremental_unassign(partitions) if self.is_incremental else client.unassign()
 
-    def forget(self, partitions):
+    def forget(self, partitions, lost=False):
         for partition in partitions:
             self.positions.pop((partition.topic, partition.partition), None)
-        self.holds()
+        self.holds(lost=lost)
 
     def poll(self):
         """The next messages. Callbacks come between any two of them."""

@@ -43,6 +43,20 @@ impl RawConnection {
         drop(self.stream.write_all(bytes));
     }
 
+    /// Sends bytes as long as the broker takes some within `patience`; how many it took.
+    pub fn send_while_read(&mut self, bytes: &[u8], patience: Duration) -> Result<usize> {
+        self.stream.set_write_timeout(Some(patience)).context("set a write deadline")?;
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.stream.write(&bytes[sent..]) {
+                Ok(taken) => sent += taken,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => break,
+                Err(error) => return Err(error).context("send"),
+            }
+        }
+        Ok(sent)
+    }
+
     /// The same connection once more, to write from another thread than reads.
     pub fn other_half(&self) -> Result<Self> {
         let stream = self.stream.try_clone().context("clone a connection")?;

@@ -198,6 +198,9 @@ pub enum Event {
         member: String,
         /// All that it has.
         partitions: Vec<Partition>,
+        /// What it has no more was not given up: it was silent for too long, and learns only now that others may have it.
+        #[serde(default)]
+        lost: bool,
     },
     /// Nothing moves any more in a group that reads these partitions: each must have an owner.
     AtRest {

@@ -9,6 +9,7 @@ use super::{
     Decision, GroupCoordinator, GroupDescription, GroupRecord, GroupState, ListedGroup, MemberDescription, OffsetDeleteResponse,
     modern::ModernKind,
     state::{ClassicGroup, Member},
+    streams::StreamsGroup,
 };
 
 /// What ListGroups calls our groups in its types filter.
@@ -59,10 +60,7 @@ impl GroupCoordinator {
             }
         });
         let modern = self.hard.modern_groups().iter().map(|(group_id, group)| {
-            let name = match group.kind {
-                ModernKind::Consumer => "consumer",
-                ModernKind::Share => "share",
-            };
+            let name = group.kind.name();
             ListedGroup {
                 group_id: group_id.clone(),
                 protocol_type: name.to_owned(),
@@ -86,7 +84,7 @@ impl GroupCoordinator {
         let mut outcomes = Vec::with_capacity(group_ids.len());
         for group_id in group_ids {
             let outcome = match self.state_of(group_id) {
-                _ if self.has_modern_members(group_id) => ErrorCode::NonEmptyGroup,
+                _ if self.has_other_members(group_id) => ErrorCode::NonEmptyGroup,
                 GroupState::Dead => ErrorCode::GroupIdNotFound,
                 GroupState::Empty if deleted.contains(group_id.as_str()) => ErrorCode::GroupIdNotFound,
                 GroupState::Empty => ErrorCode::None,
@@ -134,12 +132,14 @@ impl GroupCoordinator {
                 topics: Vec::new(),
             });
         }
+        let read_topics = self.hard.streams(group_id).map(StreamsGroup::read_topics).unwrap_or_default();
         let mut outcomes = Vec::with_capacity(topics.len());
         for (topic, partitions) in topics {
             // What a consumer reads whose subscription cannot be read is not known, and so may be this.
             let is_subscribed = group
                 .filter(|group| group.state() != GroupState::Empty)
                 .is_some_and(|group| group.subscribed_topics.as_ref().is_none_or(|topics| topics.contains(topic)))
+                || read_topics.contains(topic.as_str())
                 || self.is_subscribed_modern(group_id, topic);
             let outcome = if is_subscribed {
                 ErrorCode::GroupSubscribedToTopic
@@ -190,7 +190,14 @@ impl GroupCoordinator {
         }
     }
 
-    fn has_modern_members(&self, group_id: &str) -> bool {
+    /// Whether the group is of a kind that no classic member joins now.
+    pub(super) fn keeps_classic_out(&self, group_id: &str) -> bool {
+        let is_share = self.hard.modern(group_id).is_some_and(|group| group.kind == ModernKind::Share);
+        is_share || self.has_other_members(group_id)
+    }
+
+    /// Whether the group has members that are assigned by the coordinator.
+    pub(super) fn has_other_members(&self, group_id: &str) -> bool {
         let has_streams_members = self.hard.streams(group_id).is_some_and(|group| !group.members.is_empty());
         has_streams_members || self.hard.modern(group_id).is_some_and(|group| !group.members.is_empty())
     }

@@ -215,6 +215,7 @@ impl GroupCoordinator {
         }
         let is_known = self.groups.contains_key(&request.group_id);
         let refused = match validated {
+            Ok(()) if self.keeps_classic_out(&request.group_id) => Some(ErrorCode::InconsistentGroupProtocol),
             // A group springs into being for a member without id only; any other lost its group.
             Ok(()) if !is_known && !request.member_id.is_empty() => Some(ErrorCode::UnknownMemberId),
             Ok(()) => None,
@@ -222,7 +223,11 @@ impl GroupCoordinator {
         };
         let refused = refused.or_else(|| self.make_way_for_classic(&request.group_id, &mut decision.records).err());
         if let Some(error) = refused {
-            let response = ParkedResponse::Join(JoinGroupResponse::error(error, request.member_id));
+            let member_id = match error {
+                ErrorCode::InconsistentGroupProtocol => String::new(),
+                _ => request.member_id,
+            };
+            let response = ParkedResponse::Join(JoinGroupResponse::error(error, member_id));
             decision.replies.push(Reply { token, response });
             return decision;
         }

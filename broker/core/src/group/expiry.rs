@@ -12,7 +12,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{CommittedOffset, Decision, GroupCoordinator, GroupState, admin::tombstone, modern::ModernKind, state::ClassicGroup};
+use super::{
+    CommittedOffset, Decision, GroupCoordinator, GroupState, admin::tombstone, modern::ModernKind, state::ClassicGroup,
+    streams::StreamsGroup,
+};
 
 /// What the retention of a group's offsets counts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,11 +66,13 @@ impl GroupCoordinator {
     fn expire_group(&self, now_ms: i64, group_id: &str, decision: &mut Decision) -> bool {
         let group = self.groups.get(group_id);
         let Some(base) = retention_base(group) else { return false };
+        let read_topics = self.hard.streams(group_id).map(StreamsGroup::read_topics).unwrap_or_default();
         let mut all_expired = !self.hard.has_any_pending(group_id);
         for (topic, partitions) in self.hard.offsets(group_id).into_iter().flatten() {
             let is_subscribed = group
                 .and_then(|group| group.subscribed_topics.as_ref())
                 .is_some_and(|topics| topics.contains(topic))
+                || read_topics.contains(topic.as_str())
                 || self.is_subscribed_modern(group_id, topic);
             for (partition, stored) in partitions {
                 let is_expired =

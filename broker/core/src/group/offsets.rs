@@ -165,7 +165,10 @@ impl GroupCoordinator {
     /// Reads applied state; rule 3 of the module doc makes it durable state.
     pub fn fetch_offsets(&self, request: &OffsetFetchRequest) -> Result<OffsetFetchResponse, ErrorCode> {
         let group_id = request.group_id.as_str();
-        self.check_member_epoch(group_id, &request.member_id, request.member_epoch, false)?;
+        match self.hard.streams(group_id) {
+            Some(group) => Self::check_streams_fetch(group, &request.member_id, request.member_epoch)?,
+            None => self.check_member_epoch(group_id, &request.member_id, request.member_epoch, false)?,
+        }
         // Each once: a short list of repeats must not become a long answer.
         let mut seen = BTreeSet::new();
         let mut fetch_topic = |topic: &String, partitions: &[i32]| {

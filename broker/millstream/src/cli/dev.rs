@@ -3,10 +3,12 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use clap::Args;
+use millstream_server::log_levels::LogLevels;
 
 use super::{args::assignment, output};
 use crate::node::{NodeOptions, Ready, Words};
@@ -47,7 +49,7 @@ pub struct Dev {
 
 impl Dev {
     /// Runs the node until a signal ends it.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, log_levels: Arc<LogLevels>) -> Result<()> {
         let data_dir = std::path::absolute(&self.data).with_context(|| format!("find {}", self.data.display()))?;
         let bucket = match self.bucket.as_deref() {
             Some("none") => None,
@@ -68,7 +70,7 @@ impl Dev {
             allow_insecure: self.allow_insecure,
             words: WORDS,
         };
-        options.run(|ready| {
+        options.run(log_levels, |ready| {
             output::note(&hints(ready));
             announce(ready, &data_dir.display().to_string(), bucket.as_deref())
         })

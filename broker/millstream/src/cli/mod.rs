@@ -15,11 +15,18 @@ mod view;
 
 pub use output::note;
 
-use std::{future::Future, io};
+use std::{future::Future, io, sync::Arc};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::{EnvFilter, fmt};
+use millstream_server::log_levels::{Level, Levels, LogLevels, ROOT};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
+};
 
 /// A Kafka-compatible streaming broker with WASM plugins and tiered storage.
 #[derive(Debug, Parser)]
@@ -59,21 +66,58 @@ pub struct Logging {
 }
 
 impl Logging {
-    /// Starts logging; once per process.
-    pub fn init(&self) -> Result<()> {
-        let filter = EnvFilter::try_new(&self.log_level).with_context(|| format!("--log-level {}", self.log_level))?;
+    /// Starts logging; once per process. The levels can be changed later.
+    pub fn init(&self) -> Result<Arc<LogLevels>> {
+        let filter: Targets = self.log_level.parse().with_context(|| format!("--log-level {}", self.log_level))?;
+        let levels = levels_of(&filter);
+        let (filter, handle) = reload::Layer::new(filter_of(&levels));
         // A log line that cannot be written (a full disk, a reader that went away) is lost; reporting that would panic.
-        let lines = fmt()
-            .with_env_filter(filter)
-            .with_writer(io::stderr)
-            .with_ansi(false)
-            .log_internal_errors(false);
+        let lines = fmt::layer().with_writer(io::stderr).with_ansi(false).log_internal_errors(false);
+        let registry = tracing_subscriber::registry().with(filter);
         match self.log_format {
-            LogFormat::Human => lines.with_target(false).init(),
-            LogFormat::Json => lines.json().init(),
+            LogFormat::Human => registry.with(lines.with_target(false)).init(),
+            LogFormat::Json => registry.with(lines.json()).init(),
         }
-        Ok(())
+        let apply = move |levels: &Levels| {
+            if let Err(error) = handle.reload(filter_of(levels)) {
+                tracing::warn!(%error, "log levels are not changed");
+            }
+        };
+        Ok(Arc::new(LogLevels::new(levels, apply)))
     }
+}
+
+/// Kafka's levels, and what they let through.
+const LEVELS: [(Level, LevelFilter); 6] = [
+    (Level::Fatal, LevelFilter::OFF),
+    (Level::Error, LevelFilter::ERROR),
+    (Level::Warn, LevelFilter::WARN),
+    (Level::Info, LevelFilter::INFO),
+    (Level::Debug, LevelFilter::DEBUG),
+    (Level::Trace, LevelFilter::TRACE),
+];
+
+/// The levels that directives set.
+fn levels_of(filter: &Targets) -> Levels {
+    let level = |wanted: LevelFilter| {
+        let found = LEVELS.into_iter().find(|(_, filter)| *filter == wanted);
+        found.map_or(Level::Error, |(level, _)| level)
+    };
+    let root = filter.default_level().map_or(Level::Error, level);
+    let named = filter.iter().map(|(name, filter)| (name.to_owned(), level(filter)));
+    named.chain([(ROOT.to_owned(), root)]).collect()
+}
+
+fn filter_of(levels: &Levels) -> Targets {
+    let filter = |wanted: Level| {
+        let found = LEVELS.into_iter().find(|(level, _)| *level == wanted);
+        found.map_or(LevelFilter::ERROR, |(_, filter)| filter)
+    };
+    let root = levels.get(ROOT).map_or(LevelFilter::ERROR, |level| filter(*level));
+    let named = levels.iter().filter(|(name, _)| *name != ROOT);
+    Targets::new()
+        .with_default(root)
+        .with_targets(named.map(|(name, level)| (name.clone(), filter(*level))))
 }
 
 /// The verbs.
@@ -101,10 +145,10 @@ pub enum Command {
 
 impl Command {
     /// Runs the verb to its end.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, log_levels: Arc<LogLevels>) -> Result<()> {
         match self {
-            Self::Dev(verb) => verb.run(),
-            Self::Serve(verb) => verb.run(),
+            Self::Dev(verb) => verb.run(log_levels),
+            Self::Serve(verb) => verb.run(log_levels),
             Self::Topic(verb) => block_on(verb.run()),
             Self::Produce(verb) => block_on(verb.run()),
             Self::Consume(verb) => block_on(verb.run()),
@@ -127,6 +171,19 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn directives_and_levels_say_the_same() {
+        let filter: Targets = "warn,millstream_log=debug,millstream_server::net=off".parse().unwrap();
+        let levels = levels_of(&filter);
+        let expected = [
+            (ROOT, Level::Warn),
+            ("millstream_log", Level::Debug),
+            ("millstream_server::net", Level::Fatal),
+        ];
+        assert_eq!(levels, expected.map(|(name, level)| (name.to_owned(), level)).into());
+        assert_eq!(filter_of(&levels), filter);
+    }
 
     #[test]
     fn command_line_is_consistent() {

@@ -5,10 +5,12 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use millstream_server::log_levels::LogLevels;
 use serde::Deserialize;
 use toml::Value;
 
@@ -84,7 +86,7 @@ struct Bucket {
 
 impl Serve {
     /// Runs the node until a signal ends it.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, log_levels: Arc<LogLevels>) -> Result<()> {
         let text = fs::read_to_string(&self.config).with_context(|| format!("read {}", self.config.display()))?;
         let in_file = || self.config.display().to_string();
         let base = self.config.parent().unwrap_or(Path::new(""));
@@ -94,7 +96,7 @@ impl Serve {
             return output::line(&format!("{} is fine", self.config.display()));
         }
         let (data, bucket) = (options.data_dir.display().to_string(), options.bucket.clone());
-        options.run(|ready| announce(ready, &data, bucket.as_deref()))
+        options.run(log_levels, |ready| announce(ready, &data, bucket.as_deref()))
     }
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use millstream_core::metadata::configs::Overrides;
 use millstream_host::{HostOptions, PluginHost};
 use millstream_log::{LogDir, LogDirOptions, LogError, disk::RealDisk, remote::RemoteLog};
-use millstream_server::{Broker, BrokerConfig, BrokerParts, Clock, ListenError, Listener, SystemClock, admin};
+use millstream_server::{Broker, BrokerConfig, BrokerParts, Clock, ListenError, Listener, SystemClock, admin, log_levels::LogLevels};
 use millstream_tiered::{LateTier, TierOptions};
 use tokio::{net::TcpListener, runtime::Handle, task::JoinSet};
 
@@ -83,8 +83,8 @@ impl NodeOptions {
         Ok(self.broker_config().check()?)
     }
 
-    /// Runs the node until a signal ends it. `ready` is called once it serves.
-    pub fn run(self, ready: impl FnOnce(&Ready) -> Result<()>) -> Result<()> {
+    /// Runs the node until a signal ends it. `ready` is called once it serves, and `log_levels` may be changed by administrators.
+    pub fn run(self, log_levels: Arc<LogLevels>, ready: impl FnOnce(&Ready) -> Result<()>) -> Result<()> {
         self.check()?;
         raise_file_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -92,7 +92,7 @@ impl NodeOptions {
             .build()
             .context("start the runtime")?;
         runtime.block_on(async {
-            let node = self.start().await?;
+            let node = self.start(log_levels).await?;
             node.serve(ready).await
         })
     }
@@ -109,7 +109,7 @@ impl NodeOptions {
         }
     }
 
-    async fn start(&self) -> Result<Node> {
+    async fn start(&self, log_levels: Arc<LogLevels>) -> Result<Node> {
         let (kafka, admin) = self.listen().await?;
         std::fs::create_dir_all(&self.data_dir).with_context(|| format!("create data directory {}", self.data_dir.display()))?;
         let log_dir = self.open_log_dir()?;
@@ -141,6 +141,7 @@ impl NodeOptions {
             log_dir,
             remote,
             transform: plugins,
+            log_levels,
         };
         let broker = Broker::start(parts)
             .await

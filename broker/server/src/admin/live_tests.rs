@@ -16,7 +16,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::{Broker, BrokerConfig, BrokerParts, SystemClock};
+use crate::{Broker, BrokerConfig, BrokerParts, SystemClock, log_levels::LogLevels};
 
 /// Takes `NAME@VERSION anything` for a plugin, and every configuration but those with `bad`.
 struct FakeHost;
@@ -87,6 +87,7 @@ impl Node {
             log_dir: LogDir::open(options).unwrap(),
             remote: None,
             transform: Arc::new(FakeHost),
+            log_levels: Arc::new(LogLevels::new(BTreeMap::new(), |_| {})),
         };
         let broker = Broker::start(parts).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -186,7 +186,7 @@ impl GroupService {
         broker: &Arc<Broker>,
         kind: ModernKind,
         group_id: String,
-    ) -> Result<Option<ModernDescription>, ErrorCode> {
+    ) -> Result<Result<ModernDescription, ModernRefusal>, ErrorCode> {
         let shard = self.shard_of(broker, &group_id).await?;
         shard.decide(move |groups, _| answer(groups.describe_modern(kind, &group_id))).await
     }

@@ -16,7 +16,12 @@ use millstream_protocol::{
 };
 
 use super::{describe_groups::group_operations, once};
-use crate::{broker::Broker, context::RequestContext, groups::GROUPS_AT_ONCE};
+use crate::{
+    broker::Broker,
+    context::RequestContext,
+    features::{GroupKind, serves_groups},
+    groups::GROUPS_AT_ONCE,
+};
 
 /// The member speaks the classic protocol.
 const CLASSIC_MEMBER: i8 = 0;
@@ -29,33 +34,38 @@ pub(crate) async fn handle(
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
     let operations = group_operations(request.include_authorized_operations);
-    let groups = stream::iter(once(request.group_ids)).map(|group_id| describe(Arc::clone(&broker), group_id, operations));
+    let is_served = serves_groups(&broker, &broker.metadata.image(), GroupKind::Consumer);
+    let groups = stream::iter(once(request.group_ids)).map(|group_id| describe(Arc::clone(&broker), group_id, is_served, operations));
     ConsumerGroupDescribeResponse {
         throttle_time_ms: 0,
         groups: groups.buffered(GROUPS_AT_ONCE).collect().await,
     }
 }
 
-async fn describe(broker: Arc<Broker>, group_id: KString, authorized_operations: i32) -> DescribedGroup {
+async fn describe(broker: Arc<Broker>, group_id: KString, is_served: bool, authorized_operations: i32) -> DescribedGroup {
     let refused = |code: ErrorCode, message: String| DescribedGroup {
         error_code: code.code(),
         error_message: Some(message.into()),
         group_id: group_id.clone(),
         ..DescribedGroup::default()
     };
+    let silently_refused = |code| DescribedGroup {
+        error_message: None,
+        ..refused(code, String::new())
+    };
+    if !is_served {
+        return silently_refused(ErrorCode::UnsupportedVersion);
+    }
     if group_id.is_empty() {
-        return DescribedGroup {
-            error_message: None,
-            ..refused(ErrorCode::InvalidGroupId, String::new())
-        };
+        return silently_refused(ErrorCode::InvalidGroupId);
     }
     let described = broker
         .groups
         .describe_modern(&broker, ModernKind::Consumer, group_id.to_string())
         .await;
     match described {
-        Ok(Some(group)) => to_wire(&broker.metadata.image(), group, authorized_operations),
-        Ok(None) => refused(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a consumer group.")),
+        Ok(Ok(group)) => to_wire(&broker.metadata.image(), group, authorized_operations),
+        Ok(Err(refusal)) => refused(refusal.code, refusal.message),
         Err(code) => refused(code, code.message().to_owned()),
     }
 }

@@ -21,7 +21,12 @@ use millstream_protocol::{
 };
 use uuid::Uuid;
 
-use crate::{broker::Broker, context::RequestContext, errors::message, features::serves_groups};
+use crate::{
+    broker::Broker,
+    context::RequestContext,
+    errors::message,
+    features::{GroupKind, serves_groups},
+};
 
 /// First version in which a member chooses its id itself (KIP-1082).
 const CHOOSES_ID: i16 = 1;
@@ -32,7 +37,7 @@ pub(crate) async fn handle(
     request: ConsumerGroupHeartbeatRequest,
 ) -> ConsumerGroupHeartbeatResponse {
     let image = broker.metadata.image();
-    if !serves_groups(&broker, &image, "consumer") {
+    if !serves_groups(&broker, &image, GroupKind::Consumer) {
         return ConsumerGroupHeartbeatResponse {
             error_code: ErrorCode::UnsupportedVersion.code(),
             ..ConsumerGroupHeartbeatResponse::default()

@@ -1,6 +1,6 @@
 //! DescribeConfigs: every configuration of a topic, view or broker, with its value, source and type.
 //!
-//! Groups and client metrics subscriptions are described whether or not anybody configured them. Loggers have nothing to set here.
+//! Groups and client metrics subscriptions are described whether or not anybody configured them. Loggers are those of this process.
 
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     broker::{Broker, Named},
     context::RequestContext,
+    log_levels::LogLevels,
 };
 
 /// Kafka's numbers of what can be configured.
@@ -37,6 +38,9 @@ pub(super) mod resource_type {
     pub const GROUP: i8 = 32;
 }
 
+/// Kafka's number of the source of a logger's level.
+const DYNAMIC_BROKER_LOGGER: i8 = 6;
+
 /// Handles a request.
 pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let image = broker.metadata.image();
@@ -44,6 +48,7 @@ pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: Desc
         image: &image,
         fixed: broker.metadata.fixed_configs(),
         node_id: broker.config.node_id,
+        log_levels: &broker.log_levels,
     };
     let shown = Shown {
         synonyms: request.include_synonyms,
@@ -66,6 +71,7 @@ struct Cluster<'a> {
     image: &'a ClusterImage,
     fixed: &'a Overrides,
     node_id: i32,
+    log_levels: &'a LogLevels,
 }
 
 /// What the client wants to see besides the values.
@@ -75,23 +81,23 @@ struct Shown {
 }
 
 fn result(cluster: &Cluster<'_>, resource: DescribeConfigsResource, shown: &Shown) -> DescribeConfigsResult {
-    let outcome = entries(cluster, resource.resource_type, &resource.resource_name);
+    let outcome = match resource.resource_type {
+        resource_type::BROKER_LOGGER => loggers(cluster, &resource.resource_name),
+        kind => {
+            entries(cluster, kind, &resource.resource_name).map(|entries| entries.into_iter().map(|entry| config(entry, shown)).collect())
+        }
+    };
     let (error_code, error_message) = verdict(&outcome);
     // Kafka's success has a message without words.
     let error_message = Some(error_message.unwrap_or_default());
     let keys = resource.configuration_keys.filter(|keys| !keys.is_empty());
-    let is_asked = |entry: &ConfigEntry| keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key.as_str() == entry.name));
+    let is_asked = |entry: &DescribeConfigsResourceResult| keys.as_ref().is_none_or(|keys| keys.contains(&entry.name));
     DescribeConfigsResult {
         error_code,
         error_message,
         resource_type: resource.resource_type,
         resource_name: resource.resource_name,
-        configs: outcome
-            .unwrap_or_default()
-            .into_iter()
-            .filter(is_asked)
-            .map(|entry| config(entry, shown))
-            .collect(),
+        configs: outcome.unwrap_or_default().into_iter().filter(is_asked).collect(),
     }
 }
 
@@ -103,14 +109,28 @@ fn entries(cluster: &Cluster<'_>, kind: i8, name: &str) -> Outcome<Vec<ConfigEnt
             this_broker(cluster, name)?;
             Ok(describe_broker(&cluster.image.broker_layers(Some(cluster.node_id), cluster.fixed)))
         }
-        resource_type::BROKER_LOGGER if name.is_empty() => Err(invalid("Broker id must not be empty")),
-        resource_type::BROKER_LOGGER => this_broker(cluster, name).map(|()| Vec::new()),
         resource_type::CLIENT_METRICS if name.is_empty() => Err(invalid("Client metrics subscription name must not be empty")),
         resource_type::GROUP if name.is_empty() => Err(invalid("Group name must not be empty")),
         resource_type::CLIENT_METRICS => Ok(of_named(cluster, Scope::ClientMetrics, cluster.image.client_metrics.get(name))),
         resource_type::GROUP => Ok(of_named(cluster, Scope::Group, cluster.image.group_configs.get(name))),
         other => Err(invalid(format!("Unsupported resource type: {other}"))),
     }
+}
+
+/// The levels of this process's loggers.
+fn loggers(cluster: &Cluster<'_>, name: &str) -> Outcome<Vec<DescribeConfigsResourceResult>> {
+    if name.is_empty() {
+        return Err(invalid("Broker id must not be empty"));
+    }
+    this_broker(cluster, name)?;
+    let levels = cluster.log_levels.describe().into_iter();
+    let described = levels.map(|(logger, level)| DescribeConfigsResourceResult {
+        name: logger.into(),
+        value: Some(KString::from_static(level.name())),
+        config_source: DYNAMIC_BROKER_LOGGER,
+        ..DescribeConfigsResourceResult::default()
+    });
+    Ok(described.collect())
 }
 
 fn of_topic(cluster: &Cluster<'_>, name: &str) -> Outcome<Vec<ConfigEntry>> {
@@ -182,8 +202,8 @@ fn config(entry: ConfigEntry, shown: &Shown) -> DescribeConfigsResourceResult {
 
 #[cfg(test)]
 mod tests {
-    use super::super::topology::test_image;
-    use super::*;
+    use super::{super::topology::test_image, *};
+    use crate::log_levels::Levels;
 
     fn describe(kind: i8, name: &str, keys: Option<&[&str]>, verbose: bool) -> DescribeConfigsResult {
         let mut image = test_image();
@@ -193,6 +213,7 @@ mod tests {
             image: &image,
             fixed: &fixed,
             node_id: 1,
+            log_levels: &LogLevels::new(Levels::new(), |_| {}),
         };
         let resource = DescribeConfigsResource {
             resource_type: kind,

@@ -233,7 +233,15 @@ async fn read_all(broker: &Arc<Broker>, image: &Arc<ClusterImage>, items: &[Item
     // that have nothing end at once, so that many idle ones do not keep the others from their turn.
     let deadline = deadline.max(Instant::now() + SLOW_READ_MIN);
     let slow: Vec<usize> = (0..items.len()).filter(|index| found[*index].is_none()).collect();
-    let mut rest = &slow[..];
+    let wanted = |index: &usize| usize::try_from(items[*index].wish.max_bytes).unwrap_or(0);
+    let wanted = slow.iter().map(wanted).fold(0_usize, usize::saturating_add).min(left);
+    let memory = if slow.is_empty() {
+        None
+    } else {
+        broker.answer_memory.reserve(wanted, deadline).await
+    };
+    // Without memory all of them get their turn later.
+    let mut rest = if memory.is_some() { &slow[..] } else { &[] };
     while !rest.is_empty() {
         let (wave, after) = rest.split_at(rest.len().min((left / SLOW_READ_BYTES).clamp(1, SLOW_READS_MAX)));
         let share = (left / wave.len()).max(1);
@@ -247,6 +255,10 @@ async fn read_all(broker: &Arc<Broker>, image: &Arc<ClusterImage>, items: &[Item
             break;
         }
         rest = after;
+    }
+    if let Some(memory) = memory {
+        let read = found.iter_mut().enumerate().filter(|(index, _)| slow.binary_search(index).is_ok());
+        memory.hold(read.filter_map(|(_, found)| Some(&mut found.as_mut()?.records)));
     }
     // The others get their turn with the next fetch.
     let later = items.iter().map(|item| match &item.source {

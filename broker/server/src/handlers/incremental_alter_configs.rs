@@ -1,6 +1,7 @@
 //! IncrementalAlterConfigs: sets, deletes, appends to and subtracts from the values of topics, views, brokers, groups and client metrics.
+//! Levels of loggers are this process's own; all others are metadata.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use millstream_core::metadata::{
     configs::{AlterOp, ConfigChange},
@@ -19,7 +20,7 @@ use super::{
     decisions::{decide_each, refusal, verdict},
     describe_configs::resource_type,
 };
-use crate::{broker::Broker, context::RequestContext};
+use crate::{broker::Broker, context::RequestContext, log_levels::LevelChange};
 
 /// Handles a request.
 pub async fn handle(
@@ -32,9 +33,19 @@ pub async fn handle(
         .iter()
         .map(|resource| (resource.resource_type, resource.resource_name.clone()))
         .collect();
-    let wanted: Vec<Result<AlterConfigs, Refusal>> = request.resources.into_iter().map(alteration).collect();
     let validate_only = request.validate_only;
+    let mut loggers = BTreeMap::new();
+    for (index, resource) in request.resources.iter().enumerate() {
+        if resource.resource_type == resource_type::BROKER_LOGGER {
+            loggers.insert(index, alter_loggers(&broker, resource, validate_only));
+        }
+    }
+    let wanted: Vec<Result<AlterConfigs, Refusal>> = request.resources.into_iter().map(alteration).collect();
     let outcomes = decide_each(&broker, named.len(), move |context| alter(context, wanted, validate_only)).await;
+    let outcomes = outcomes
+        .into_iter()
+        .enumerate()
+        .map(|(index, outcome)| loggers.remove(&index).unwrap_or(outcome));
     let response = |((resource_type, resource_name), outcome): ((i8, KString), Outcome<()>)| {
         let (error_code, error_message) = verdict(&outcome);
         AlterConfigsResourceResponse {
@@ -50,6 +61,29 @@ pub async fn handle(
     }
 }
 
+/// Levels of this broker's loggers.
+fn alter_loggers(broker: &Broker, resource: &AlterConfigsResource, validate_only: bool) -> Outcome<()> {
+    let node_id = broker.config.node_id;
+    match resource.resource_name.parse::<i32>() {
+        Ok(id) if id == node_id => {}
+        Ok(id) => {
+            let message = format!("Unexpected node id. Expected {node_id}, but received {id}");
+            return Err(refusal(ErrorCode::InvalidRequest, message));
+        }
+        Err(_) => return Err(no_number(&resource.resource_name)),
+    }
+    let changes: Result<Vec<LevelChange<'_>>, Refusal> = resource.configs.iter().map(level_change).collect();
+    broker.log_levels.alter(&changes?, validate_only)
+}
+
+fn level_change(config: &AlterableConfig) -> Result<LevelChange<'_>, Refusal> {
+    Ok(LevelChange {
+        logger: &config.name,
+        op: operation(config)?,
+        level: config.value.as_deref(),
+    })
+}
+
 fn alteration(resource: AlterConfigsResource) -> Result<AlterConfigs, Refusal> {
     let changes: Result<Vec<ConfigChange>, Refusal> = resource.configs.into_iter().map(change).collect();
     Ok(AlterConfigs {
@@ -63,9 +97,7 @@ pub(super) fn config_resource(kind: i8, name: &str) -> Result<ConfigResource, Re
         resource_type::TOPIC => Ok(ConfigResource::Topic(name.to_owned())),
         resource_type::BROKER if name.is_empty() => Ok(ConfigResource::AllBrokers),
         resource_type::BROKER => {
-            let id = name
-                .parse()
-                .map_err(|_| refusal(ErrorCode::InvalidRequest, "Broker id must be an integer."))?;
+            let id = name.parse().map_err(|_| no_number(name))?;
             Ok(ConfigResource::Broker(id))
         }
         resource_type::GROUP => Ok(ConfigResource::Group(name.to_owned())),
@@ -78,14 +110,22 @@ pub(super) fn config_resource(kind: i8, name: &str) -> Result<ConfigResource, Re
     }
 }
 
-fn change(config: AlterableConfig) -> Result<ConfigChange, Refusal> {
-    let op = AlterOp::from_code(config.config_operation);
-    let op = op.ok_or_else(|| {
+fn no_number(name: &str) -> Refusal {
+    let shown: String = name.escape_debug().take(64).collect();
+    refusal(ErrorCode::InvalidRequest, format!("Node id must be an integer, but it is: {shown}"))
+}
+
+fn operation(config: &AlterableConfig) -> Result<AlterOp, Refusal> {
+    AlterOp::from_code(config.config_operation).ok_or_else(|| {
         refusal(
             ErrorCode::InvalidRequest,
             format!("Unknown operation type {}.", config.config_operation),
         )
-    })?;
+    })
+}
+
+fn change(config: AlterableConfig) -> Result<ConfigChange, Refusal> {
+    let op = operation(&config)?;
     Ok(ConfigChange {
         name: config.name.into(),
         op,

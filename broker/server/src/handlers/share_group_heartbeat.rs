@@ -15,7 +15,12 @@ use millstream_protocol::{
 };
 
 use super::consumer_group_heartbeat::group_number;
-use crate::{broker::Broker, context::RequestContext, errors::message, features::serves_groups};
+use crate::{
+    broker::Broker,
+    context::RequestContext,
+    errors::message,
+    features::{GroupKind, serves_groups},
+};
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
@@ -23,7 +28,7 @@ pub(crate) async fn handle(
     request: ShareGroupHeartbeatRequest,
 ) -> ShareGroupHeartbeatResponse {
     let image = broker.metadata.image();
-    if !serves_groups(&broker, &image, "share") {
+    if !serves_groups(&broker, &image, GroupKind::Share) {
         return ShareGroupHeartbeatResponse {
             error_code: ErrorCode::UnsupportedVersion.code(),
             ..ShareGroupHeartbeatResponse::default()

@@ -133,7 +133,7 @@ async fn members(broker: &Arc<Broker>, group_id: &str) -> Result<usize, ErrorCod
         .groups
         .describe_modern(broker, ModernKind::Share, group_id.to_owned())
         .await?;
-    described.map(|group| group.members.len()).ok_or(ErrorCode::GroupIdNotFound)
+    described.map(|group| group.members.len()).map_err(|refusal| refusal.code)
 }
 
 async fn is_empty_group(broker: &Arc<Broker>, group_id: &str) -> Result<(), ErrorCode> {

@@ -17,7 +17,12 @@ use millstream_protocol::{
 };
 
 use super::{describe_groups::group_operations, once, streams_group_heartbeat::by_subtopology};
-use crate::{broker::Broker, context::RequestContext, features::serves_groups, groups::GROUPS_AT_ONCE};
+use crate::{
+    broker::Broker,
+    context::RequestContext,
+    features::{GroupKind, serves_groups},
+    groups::GROUPS_AT_ONCE,
+};
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
@@ -25,11 +30,13 @@ pub(crate) async fn handle(
     request: StreamsGroupDescribeRequest,
 ) -> StreamsGroupDescribeResponse {
     let operations = group_operations(request.include_authorized_operations);
-    let is_served = serves_groups(&broker, &broker.metadata.image(), "streams");
+    let is_served = serves_groups(&broker, &broker.metadata.image(), GroupKind::Streams);
     let groups = stream::iter(once(request.group_ids)).map(|group_id| describe(Arc::clone(&broker), group_id, is_served, operations));
+    let groups: Vec<DescribedGroup> = groups.buffered(GROUPS_AT_ONCE).collect().await;
+    let (groups, refused): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.error_code == 0);
     StreamsGroupDescribeResponse {
         throttle_time_ms: 0,
-        groups: groups.buffered(GROUPS_AT_ONCE).collect().await,
+        groups: refused.into_iter().chain(groups).collect(),
     }
 }
 
@@ -50,7 +57,7 @@ async fn describe(broker: Arc<Broker>, group_id: KString, is_served: bool, autho
     match broker.groups.describe_streams(&broker, name).await {
         Ok(Ok(group)) => to_wire(group, authorized_operations),
         Ok(Err(refusal)) => refused(refusal.code, Some(refusal.message)),
-        Err(code) => refused(code, Some(code.message().to_owned())),
+        Err(code) => refused(code, None),
     }
 }
 

@@ -29,7 +29,15 @@ use millstream_protocol::{
 };
 
 use super::consumer_group_heartbeat::group_number;
-use crate::{broker::Broker, context::RequestContext, errors::message, features::serves_groups};
+use crate::{
+    broker::Broker,
+    context::RequestContext,
+    errors::message,
+    features::{GroupKind, serves_groups},
+};
+
+/// Most names, configurations and copartition groups of a topology. Ours; Kafka has no bound.
+const TOPOLOGY_ENTRIES_MAX: usize = 20_000;
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
@@ -37,21 +45,24 @@ pub(crate) async fn handle(
     request: StreamsGroupHeartbeatRequest,
 ) -> StreamsGroupHeartbeatResponse {
     let image = broker.metadata.image();
-    if !serves_groups(&broker, &image, "streams") {
+    if !serves_groups(&broker, &image, GroupKind::Streams) {
         return StreamsGroupHeartbeatResponse {
             error_code: ErrorCode::UnsupportedVersion.code(),
             status: Some(Vec::new()),
             ..StreamsGroupHeartbeatResponse::default()
         };
     }
+    if let Some(refusal) = request.topology.as_ref().and_then(too_large) {
+        return refused(refusal);
+    }
     let topology = request.topology.map(topology);
     if let Some(refusal) = topology.as_ref().and_then(|topology| check_names(topology).err()) {
-        return refused(&refusal);
+        return refused(refusal);
     }
     let owned = [request.active_tasks, request.standby_tasks, request.warmup_tasks];
     let count = owned.iter().flatten().flatten().map(|ids| ids.partitions.len()).sum::<usize>();
     if count > 2 * TASKS_MAX {
-        return refused(&ModernRefusal {
+        return refused(ModernRefusal {
             code: ErrorCode::InvalidRequest,
             message: format!("A member cannot have {count} tasks."),
         });
@@ -85,12 +96,34 @@ pub(crate) async fn handle(
     };
     match broker.groups.streams_heartbeat(&broker, heartbeat).await {
         Ok(Ok(response)) => to_wire(response),
-        Ok(Err(refusal)) => refused(&refusal),
-        Err(code) => refused(&ModernRefusal {
-            code,
-            message: code.message().to_owned(),
-        }),
+        Ok(Err(refusal)) => refused(refusal),
+        Err(code) => StreamsGroupHeartbeatResponse {
+            error_code: code.code(),
+            status: Some(Vec::new()),
+            ..StreamsGroupHeartbeatResponse::default()
+        },
     }
+}
+
+/// Why a topology is refused before it is looked at: every entry costs far more memory than its bytes.
+fn too_large(topology: &wire::Topology) -> Option<ModernRefusal> {
+    let of_topics = |topics: &[wire::TopicInfo]| topics.iter().map(|topic| 1 + topic.topic_configs.len()).sum::<usize>();
+    let of_groups = |groups: &[wire::CopartitionGroup]| {
+        let indices = groups
+            .iter()
+            .map(|group| 1 + group.source_topics.len() + group.source_topic_regex.len() + group.repartition_source_topics.len());
+        indices.sum::<usize>()
+    };
+    let of_part = |part: &wire::Subtopology| {
+        let names = part.source_topics.len() + part.source_topic_regex.len() + part.repartition_sink_topics.len();
+        let topics = of_topics(&part.state_changelog_topics) + of_topics(&part.repartition_source_topics);
+        1 + names + topics + of_groups(&part.copartition_groups)
+    };
+    let entries: usize = topology.subtopologies.iter().map(of_part).sum();
+    (entries > TOPOLOGY_ENTRIES_MAX).then(|| ModernRefusal {
+        code: ErrorCode::StreamsInvalidTopology,
+        message: format!("The topology has {entries} topics, configurations and groups; it can have {TOPOLOGY_ENTRIES_MAX}."),
+    })
 }
 
 fn pairs(pairs: Vec<wire::KeyValue>) -> Vec<(String, String)> {
@@ -174,7 +207,7 @@ fn tasks(ids: Vec<wire::TaskIds>) -> Tasks {
     tasks
 }
 
-fn refused(refusal: &ModernRefusal) -> StreamsGroupHeartbeatResponse {
+fn refused(refusal: ModernRefusal) -> StreamsGroupHeartbeatResponse {
     StreamsGroupHeartbeatResponse {
         error_code: refusal.code.code(),
         error_message: Some(message(&refusal.message)),
@@ -207,7 +240,7 @@ fn to_wire(response: StreamsHeartbeatResponse) -> StreamsGroupHeartbeatResponse 
     };
     let statuses = response.statuses.into_iter().map(|status| Status {
         status_code: status.code as i8,
-        status_detail: status.detail.into(),
+        status_detail: message(&status.detail),
     });
     StreamsGroupHeartbeatResponse {
         member_id: response.member_id.into(),
@@ -240,5 +273,40 @@ fn endpoint_to_wire(at: EndpointTasks) -> EndpointToPartitions {
         },
         active_partitions: partitions(at.active),
         standby_partitions: partitions(at.standby),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topology_of_too_many_entries_is_refused() {
+        let with = |count: usize| wire::Topology {
+            epoch: 0,
+            subtopologies: vec![wire::Subtopology {
+                source_topics: vec![KString::from_static("t"); count - 1],
+                ..wire::Subtopology::default()
+            }],
+        };
+        assert_eq!(too_large(&with(TOPOLOGY_ENTRIES_MAX)), None);
+        let refusal = too_large(&with(TOPOLOGY_ENTRIES_MAX + 1)).unwrap();
+        assert_eq!(refusal.code, ErrorCode::StreamsInvalidTopology);
+    }
+
+    #[test]
+    fn topics_of_the_broker_and_impossible_names_are_refused() {
+        let of = |sources: &[&str]| Topology {
+            epoch: 0,
+            subtopologies: vec![Subtopology {
+                sources: sources.iter().map(|name| (*name).to_owned()).collect(),
+                ..Subtopology::default()
+            }],
+        };
+        assert!(check_names(&of(&["a", "b.c"])).is_ok());
+        let message = |sources| check_names(&of(sources)).unwrap_err().message;
+        let internal = "Use of Kafka internal topics __consumer_offsets in a Kafka Streams topology is prohibited.";
+        assert_eq!(message(&["a b", "__consumer_offsets"]), internal);
+        assert_eq!(message(&["a b", "ok", ".."]), "Topic names a b,.. are not valid topic names.");
     }
 }

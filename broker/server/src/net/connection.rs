@@ -3,8 +3,20 @@
 //! At most one request is *starting* at a time, which keeps the order of a producer's appends; any number up to the limit may be
 //! *waiting* (for a sync, for new records, for a group). Answers leave in request order. What is written in one wake-up leaves in
 //! one write.
+//!
+//! What a client makes the broker hold is bounded: a large frame takes its bytes from a budget of all connections before it is read, a
+//! request that waits keeps them from another one, and as long as many finished answers cannot be sent no request is started. A client
+//! that is too slow in either direction is disconnected.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt,
@@ -25,6 +37,12 @@ use crate::{
 
 /// Requests of one connection that may be in flight. Kafka's clients send at most 5; further ones wait in the socket.
 const IN_FLIGHT_MAX: usize = 64;
+/// Bytes of a frame that may arrive before memory for all of it is taken.
+const FREE_FRAME_BYTES: usize = 64 * 1024;
+/// Bytes of finished answers above which no further request is started until they are sent.
+const UNSENT_BYTES_MAX: usize = 8 << 20;
+/// The part of the memory for requests that wait which one connection may have; its first one may be larger.
+const PARKED_SHARE: usize = 8;
 /// Unit of the frame memory budget.
 const BUDGET_UNIT_BYTES: usize = 1024;
 
@@ -44,16 +62,47 @@ pub(super) struct Limits {
 
 impl Limits {
     /// Moves a frame's bytes to the budget of those that wait.
-    fn park(&self, memory: Option<OwnedSemaphorePermit>) -> Result<Option<OwnedSemaphorePermit>, Ended> {
+    fn park(&self, memory: Option<OwnedSemaphorePermit>, own: &Arc<AtomicUsize>) -> Result<Option<Parked>, Ended> {
         let Some(started) = memory else { return Ok(None) };
-        let units = u32::try_from(started.num_permits()).unwrap_or(u32::MAX);
-        match Arc::clone(&self.parked_memory).try_acquire_many_owned(units) {
-            Ok(parked) => Ok(Some(parked)),
+        let units = started.num_permits();
+        let before = own.load(Ordering::Relaxed);
+        if before > 0 && before + units > self.frame_memory_units / PARKED_SHARE {
+            return Err(Ended::Refused(
+                "the requests of one connection that wait hold its share of millstream.request.memory.bytes".into(),
+            ));
+        }
+        match Arc::clone(&self.parked_memory).try_acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)) {
+            Ok(permit) => {
+                own.fetch_add(units, Ordering::Relaxed);
+                Ok(Some(Parked {
+                    permit,
+                    own: Arc::clone(own),
+                }))
+            }
             Err(_) => Err(Ended::Refused(
                 "the requests that wait hold all of millstream.request.memory.bytes".into(),
             )),
         }
     }
+}
+
+/// Memory of a request that waits.
+struct Parked {
+    permit: OwnedSemaphorePermit,
+    /// What the connection has in all.
+    own: Arc<AtomicUsize>,
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.own.fetch_sub(self.permit.num_permits(), Ordering::Relaxed);
+    }
+}
+
+/// What a request holds while it is worked on.
+enum Memory {
+    Started { _permit: Option<OwnedSemaphorePermit> },
+    Parked { _memory: Option<Parked> },
 }
 
 /// Why a connection ended.
@@ -67,6 +116,8 @@ pub(super) enum Ended {
     Idle,
     #[error("the client does not read its answers")]
     NotReading,
+    #[error("a request of {0} bytes did not arrive in time")]
+    NotSending(usize),
     #[error("the broker stops")]
     Stopping,
     #[error("{0}")]
@@ -78,7 +129,17 @@ pub(super) enum Ended {
 /// A started request; resolves to its answer.
 struct Waiting {
     answer: BoxFuture<Option<Vec<Chunk>>>,
-    _memory: Option<OwnedSemaphorePermit>,
+    _memory: Memory,
+}
+
+/// The frame that arrives, if it is a large one.
+enum Coming {
+    /// Nothing large.
+    Small,
+    /// It waits for memory; nothing is read meanwhile.
+    Reserving(BoxFuture<Option<OwnedSemaphorePermit>>),
+    /// It must have arrived at this time.
+    Due(Instant, Option<OwnedSemaphorePermit>),
 }
 
 /// A starting request.
@@ -90,6 +151,8 @@ enum Event {
     Started(Answer, Option<OwnedSemaphorePermit>),
     Answered(Option<Vec<Chunk>>),
     Readable(Result<io::Result<()>, tokio::time::error::Elapsed>),
+    Reserved(Option<OwnedSemaphorePermit>),
+    Late,
     Unmuted,
 }
 
@@ -97,6 +160,14 @@ async fn poll_starting(starting: &mut Option<Starting>) -> (Answer, Option<Owned
     match starting {
         Some(starting) => starting.await,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits for memory, if the frame that arrives does.
+async fn poll_reserving(coming: &mut Coming) -> Option<OwnedSemaphorePermit> {
+    match coming {
+        Coming::Reserving(reserving) => reserving.await,
+        Coming::Small | Coming::Due(..) => std::future::pending().await,
     }
 }
 
@@ -120,6 +191,9 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broke
         buffer: FrameBuffer::default(),
         starting: None,
         waiting: FuturesOrdered::new(),
+        coming: Coming::Small,
+        unsent: Arc::default(),
+        parked: Arc::default(),
         is_new: true,
         stopping,
     };
@@ -141,6 +215,11 @@ struct Connection {
     buffer: FrameBuffer,
     starting: Option<Starting>,
     waiting: FuturesOrdered<BoxFuture<Option<Vec<Chunk>>>>,
+    coming: Coming,
+    /// Bytes of finished answers.
+    unsent: Arc<AtomicUsize>,
+    /// Memory of requests that wait.
+    parked: Arc<AtomicUsize>,
     is_new: bool,
     stopping: watch::Receiver<bool>,
 }
@@ -152,12 +231,21 @@ impl Connection {
         let muted_until = self.client.mute.ends();
         let has_more = muted_until.is_none() && self.start_requests()?;
         self.write_ready().await?;
-        if has_more && self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX {
+        if has_more && self.may_start() {
             // Whole frames are in the buffer, and nothing may ever come to wake this task. Others have their turn first.
             tokio::task::yield_now().await;
             return Ok(());
         }
-        let reading = self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX && muted_until.is_none();
+        let may_read = self.may_start() && muted_until.is_none();
+        if may_read {
+            self.reserve_for_large_frame();
+        }
+        let reading = may_read && !matches!(self.coming, Coming::Reserving(_));
+        let due = match self.coming {
+            Coming::Due(due, _) if reading => Some(due),
+            Coming::Small | Coming::Reserving(_) | Coming::Due(..) => None,
+        };
+        let began = Instant::now();
         let busy = self.starting.is_some() || !self.waiting.is_empty();
         let event = tokio::select! {
             // Cancel safe: a starting request is kept and polled again.
@@ -166,11 +254,21 @@ impl Connection {
             Some(answer) = self.waiting.next(), if !self.waiting.is_empty() => Event::Answered(answer),
             // Cancel safe: readiness only, nothing is read yet.
             ready = timeout(idle, self.stream.readable()), if reading => Event::Readable(ready),
+            // Cancel safe: what waits for memory is kept and polled again.
+            permit = poll_reserving(&mut self.coming), if matches!(self.coming, Coming::Reserving(_)) => Event::Reserved(permit),
+            // Cancel safe: it only waits.
+            () = tokio::time::sleep_until(due.unwrap_or(began)), if due.is_some() => Event::Late,
             // Cancel safe: it only waits.
             () = tokio::time::sleep_until(muted_until.unwrap_or_else(Instant::now)), if muted_until.is_some() => Event::Unmuted,
             // Cancel safe: it only looks.
             _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Ended::Stopping),
         };
+        if let Coming::Due(due, _) = &mut self.coming
+            && !reading
+        {
+            // It could not arrive.
+            *due += began.elapsed();
+        }
         match event {
             Event::Started(answer, memory) => {
                 self.starting = None;
@@ -181,6 +279,11 @@ impl Connection {
                 ready?;
                 self.read()?;
             }
+            Event::Reserved(permit) => {
+                let due = Instant::now() + writer::time_for(self.buffer.wanted());
+                self.coming = Coming::Due(due, permit);
+            }
+            Event::Late => return Err(Ended::NotSending(self.buffer.wanted())),
             // A client that waits for an answer is not idle.
             Event::Unmuted => {}
             Event::Readable(Err(_)) if busy => {}
@@ -199,9 +302,21 @@ impl Connection {
         }
     }
 
+    fn may_start(&self) -> bool {
+        self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX && self.unsent.load(Ordering::Relaxed) < UNSENT_BYTES_MAX
+    }
+
+    /// Takes memory for a frame that turns out to be a large one.
+    fn reserve_for_large_frame(&mut self) {
+        if matches!(self.coming, Coming::Small) && self.buffer.len() > FREE_FRAME_BYTES {
+            let (limits, bytes) = (Arc::clone(&self.limits), self.buffer.wanted());
+            self.coming = Coming::Reserving(Box::pin(async move { reserve(&limits, bytes).await }));
+        }
+    }
+
     /// Starts requests as long as they finish starting at once; says whether there may be more of them.
     fn start_requests(&mut self) -> Result<bool, Ended> {
-        while self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX && self.client.mute.ends().is_none() {
+        while self.may_start() && self.client.mute.ends().is_none() {
             let max = self.limits.frame_bytes_max;
             let cut = match self.is_new {
                 true => self.buffer.first(max, is_served),
@@ -212,8 +327,13 @@ impl Connection {
             };
             self.is_new = false;
             let (client, limits) = (Arc::clone(&self.client), Arc::clone(&self.limits));
+            let reserved = std::mem::replace(&mut self.coming, Coming::Small);
             let mut starting: Starting = Box::pin(async move {
-                let memory = reserve(&limits, frame.len()).await;
+                let memory = match reserved {
+                    Coming::Due(_, memory) => memory,
+                    Coming::Reserving(reserving) => reserving.await,
+                    Coming::Small => reserve(&limits, frame.len()).await,
+                };
                 (dispatch(&client, frame).await, memory)
             });
             match (&mut starting).now_or_never() {
@@ -228,26 +348,34 @@ impl Connection {
         let waiting = match answer {
             Answer::Now(chunks) => Waiting {
                 answer: Box::pin(std::future::ready(Some(chunks))),
-                _memory: memory,
+                _memory: Memory::Started { _permit: memory },
             },
-            Answer::Soon(answer) => Waiting { answer, _memory: memory },
+            Answer::Soon(answer) => Waiting {
+                answer,
+                _memory: Memory::Started { _permit: memory },
+            },
             Answer::Later(mut answer) => match (&mut answer).now_or_never() {
                 // It is begun before the next request is, and many need not wait at all.
                 Some(answer) => Waiting {
                     answer: Box::pin(std::future::ready(answer)),
-                    _memory: memory,
+                    _memory: Memory::Started { _permit: memory },
                 },
                 None => Waiting {
                     answer,
-                    _memory: self.limits.park(memory)?,
+                    _memory: Memory::Parked {
+                        _memory: self.limits.park(memory, &self.parked)?,
+                    },
                 },
             },
             Answer::Nothing => return Ok(()),
             Answer::Close(reason) => return Err(Ended::Refused(reason)),
         };
+        let unsent = Arc::clone(&self.unsent);
         self.waiting.push_back(Box::pin(async move {
             let waiting = waiting;
-            waiting.answer.await
+            let answer = waiting.answer.await;
+            unsent.fetch_add(answer.as_deref().map_or(0, in_memory), Ordering::Relaxed);
+            answer
         }));
         Ok(())
     }
@@ -262,11 +390,23 @@ impl Connection {
     }
 
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<(), Ended> {
-        match writer::write_all(&self.stream, chunks).await {
+        let bytes = in_memory(&chunks);
+        let written = writer::write_all(&self.stream, chunks).await;
+        self.unsent.fetch_sub(bytes, Ordering::Relaxed);
+        match written {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Ended::NotReading),
             written => Ok(written?),
         }
     }
+}
+
+/// Bytes that an answer holds in memory.
+fn in_memory(chunks: &[Chunk]) -> usize {
+    let bytes = chunks.iter().map(|chunk| match chunk {
+        Chunk::Bytes(bytes) => bytes.len(),
+        Chunk::File(_) => 0,
+    });
+    bytes.sum()
 }
 
 /// Takes a frame's bytes from the shared budget, waiting for others to finish. Small frames are free.

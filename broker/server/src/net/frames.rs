@@ -32,8 +32,13 @@ impl FrameBuffer {
         &mut self.bytes
     }
 
+    /// Bytes that are there.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Bytes of the frame that is being read, as far as its length can be trusted.
-    fn wanted(&self) -> usize {
+    pub fn wanted(&self) -> usize {
         match self.bytes.first_chunk::<4>() {
             Some(length) => usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0).saturating_add(4),
             None => 0,
@@ -72,7 +77,7 @@ impl FrameBuffer {
         Ok(Some(frame.split_off(4).freeze()))
     }
 
-    /// Whether a frame has begun.
+    /// Whether no frame has begun.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

@@ -118,7 +118,7 @@ async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: A
     match ended {
         Ended::ByClient | Ended::Idle | Ended::Stopping => tracing::debug!(%peer, reason = %ended, "connection ended"),
         Ended::Io(_) | Ended::WithinFrame => tracing::debug!(%peer, reason = %ended, "connection broke"),
-        Ended::NotReading | Ended::Refused(_) => complaints.about(|suppressed| {
+        Ended::NotReading | Ended::NotSending(_) | Ended::Refused(_) => complaints.about(|suppressed| {
             tracing::warn!(%peer, suppressed, reason = %ended, "connection closed");
         }),
     }

@@ -16,9 +16,21 @@ const SENDFILE_BYTES_MIN: usize = 32 * 1024;
 
 /// A client that takes no byte for this long does not read its answers; what they hold is needed for others.
 const STALL_MAX: Duration = Duration::from_secs(60);
+/// Nor does one that takes them more slowly than this, once that time has passed.
+const BYTES_PER_SECOND_MIN: usize = 64 * 1024;
+
+/// Time in which a frame must have gone over the wire, in either direction.
+pub(super) fn time_for(bytes: usize) -> Duration {
+    STALL_MAX + Duration::from_secs(u64::try_from(bytes / BYTES_PER_SECOND_MIN).unwrap_or(u64::MAX / 2))
+}
 
 /// Writes all pieces in order. `TimedOut` if the client stops reading.
 pub(super) async fn write_all(stream: &TcpStream, chunks: Vec<Chunk>) -> io::Result<()> {
+    let time = time_for(chunks.iter().map(Chunk::len).sum());
+    timeout(time, write_in_order(stream, chunks)).await?
+}
+
+async fn write_in_order(stream: &TcpStream, chunks: Vec<Chunk>) -> io::Result<()> {
     let mut gathered: Vec<Bytes> = Vec::new();
     for chunk in chunks {
         match chunk {

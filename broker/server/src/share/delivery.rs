@@ -87,6 +87,9 @@ async fn from_log(
         max_bytes: wish.max_bytes,
         deadline: wish.deadline,
     };
+    let Some(memory) = broker.answer_memory.reserve(wish.max_bytes, wish.deadline).await else {
+        return Ok((Records::empty(), Vec::new()));
+    };
     let scanned = views::read_topic(broker, partition, &read).await?;
     let aborted = match config.isolation {
         Isolation::Committed => partition.log().aborted_between(offset, scanned.next_offset),
@@ -118,6 +121,7 @@ async fn from_log(
     for (_, batch) in headers.iter().zip(batches).filter(|(header, _)| needed(header)) {
         records.push(Chunk::Bytes(batch));
     }
+    memory.hold(std::iter::once(&mut records));
     let acquired = in_pieces(acquired, &headers, wish.batch_size);
     Ok((records, acquired))
 }

@@ -121,6 +121,36 @@ fn requests_that_wait_do_not_keep_others_from_starting() -> Result<()> {
 }
 
 #[test]
+fn requests_that_do_not_end_share_a_budget() -> Result<()> {
+    const BUDGET: usize = 64 << 20;
+    const FRAME: usize = 30 << 20;
+    let broker = Broker::start(Options::new().set("millstream.request.memory.bytes", &BUDGET.to_string()))?;
+    broker.verb(&["topic", "create", "there"])?;
+    broker.forget_peak_memory()?;
+    let before = broker.peak_memory_bytes()?;
+    // Produce requests that lack their last byte.
+    let mut frame = (FRAME as u32).to_be_bytes().to_vec();
+    frame.extend([0, 0, 0, 3, 0, 0, 0, 1, 0xff, 0xff]);
+    frame.resize(FRAME + 3, 0);
+    let mut connections = (0..8).map(|_| RawConnection::open(&broker)).collect::<Result<Vec<_>>>()?;
+    let mut read = Vec::new();
+    for connection in &mut connections {
+        read.push(connection.send_while_read(&frame, Duration::from_millis(500))?);
+    }
+    let whole = read.iter().filter(|sent| **sent == frame.len()).count();
+    ensure!(whole == BUDGET / FRAME, "{read:?}");
+    let cost = broker.peak_memory_bytes()?.saturating_sub(before);
+    ensure!(cost < 2 * BUDGET as u64, "{cost} bytes");
+    // Small requests need none of it, and what the first ones held is there for the others once they end.
+    check_alive(&broker)?;
+    connections.drain(..2);
+    let third = connections.first_mut().context("a third connection")?;
+    let rest = third.send_while_read(&frame[read[2]..], Duration::from_secs(5))?;
+    ensure!(read[2] + rest == frame.len(), "{} and {rest} bytes were read", read[2]);
+    Ok(())
+}
+
+#[test]
 fn first_request_of_a_connection_may_be_large() -> Result<()> {
     let broker = Broker::start(Options::new())?;
     // Produce to a topic that is not there, with 700 kB of something: an answer, and no closed connection.

@@ -29,7 +29,6 @@ const GAPS: &[(&str, &str)] = &[
         "addRaftVoter and removeRaftVoter",
         "the metadata quorum is one node; voters come with replication",
     ),
-    ("a broker's log levels", "log levels are set at start"),
     ("SCRAM credentials are", "there is no SASL yet"),
     ("alter_user_scram_credentials", "there is no SASL yet"),
     ("every method of Admin was called", "follows from the gaps above"),

@@ -82,28 +82,55 @@ pub(super) fn check_generations(calls: &[Ended<'_>], found: &mut Found) {
     }
 }
 
-/// I10: owners by time.
+/// I10: owners by time. A member that was silent for longer than its session believes until it is heard again that it has what others
+/// have by then; that it lost it, it says.
 pub(super) fn check_owners(history: &History, found: &mut Found) {
-    let mut owners: BTreeMap<&str, BTreeMap<Partition, &str>> = BTreeMap::new();
+    let mut owners: BTreeMap<&str, BTreeMap<Partition, BTreeSet<&str>>> = BTreeMap::new();
+    // By group, member and partition: who got what the member still had, and when.
+    let mut taken: BTreeMap<(&str, &str, Partition), (&str, i64)> = BTreeMap::new();
+    let complain = |found: &mut Found, (group, member, partition): (&str, &str, Partition), (other, at_ms): (&str, i64)| {
+        found.add("I10", format!("{group} at {at_ms}: {member} and {other} own {partition}"));
+    };
     for (at_ms, event) in &history.events {
         match event {
-            Event::Holds { group, member, partitions } => {
-                let owners = owners.entry(group).or_default();
-                owners.retain(|partition, owner| *owner != member || partitions.contains(partition));
+            Event::Holds {
+                group,
+                member,
+                partitions,
+                lost,
+            } => {
+                for (partition, owners) in owners.entry(group).or_default() {
+                    if !partitions.contains(partition) && owners.remove(member.as_str()) {
+                        let key = (group.as_str(), member.as_str(), *partition);
+                        if let Some(other) = taken.remove(&key).filter(|_| !lost) {
+                            complain(found, key, other);
+                        }
+                    }
+                }
                 for partition in partitions {
-                    let owner = owners.entry(*partition).or_insert(member);
-                    if *owner != member {
-                        found.add("I10", format!("{group} at {at_ms}: {owner} and {member} own {partition}"));
+                    let owners = owners.entry(group).or_default().entry(*partition).or_default();
+                    if owners.insert(member) {
+                        for owner in owners.iter().filter(|owner| **owner != member.as_str()) {
+                            taken.entry((group, owner, *partition)).or_insert((member, *at_ms));
+                        }
                     }
                 }
             }
             Event::AtRest { group, partitions } => {
-                let owned: BTreeSet<&Partition> = owners.get(group.as_str()).into_iter().flat_map(BTreeMap::keys).collect();
-                for partition in partitions.iter().filter(|partition| !owned.contains(partition)) {
+                let owners = owners.get(group.as_str());
+                let is_owned = |partition: &&Partition| {
+                    owners
+                        .and_then(|owners| owners.get(partition))
+                        .is_some_and(|owners| !owners.is_empty())
+                };
+                for partition in partitions.iter().filter(|partition| !is_owned(partition)) {
                     found.add("I10", format!("{group} at {at_ms}: nobody owns {partition}"));
                 }
             }
             _ => {}
         }
+    }
+    for (key, other) in taken {
+        complain(found, key, other);
     }
 }

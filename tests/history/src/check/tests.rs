@@ -410,6 +410,10 @@ fn end_and_offsets_by_time_must_know_acknowledged_records() {
 }
 
 fn holds(history: &mut History, member: &str, numbers: &[i32]) {
+    holds_or_lost(history, member, numbers, false);
+}
+
+fn holds_or_lost(history: &mut History, member: &str, numbers: &[i32], lost: bool) {
     let partitions = numbers.iter().map(|number| Partition {
         topic: TOPIC,
         number: *number,
@@ -418,6 +422,7 @@ fn holds(history: &mut History, member: &str, numbers: &[i32]) {
         group: GROUP.to_owned(),
         member: member.to_owned(),
         partitions: partitions.collect(),
+        lost,
     };
     history.push(0, event);
 }
@@ -440,6 +445,20 @@ fn two_owners_at_a_time_and_none_at_rest_are_found() {
     holds(&mut history, "a", &[]);
     history.push(0, at_rest);
     assert_eq!(broken(&history), ["I10"]);
+}
+
+#[test]
+fn a_member_that_was_silent_loses_to_another_and_says_so() {
+    let overlap = |lost| {
+        let mut history = History::default();
+        holds(&mut history, "a", &[0, 1]);
+        holds(&mut history, "b", &[1]);
+        holds_or_lost(&mut history, "a", &[0], lost);
+        holds(&mut history, "b", &[1, 2]);
+        broken(&history)
+    };
+    assert_eq!(overlap(true), [""; 0]);
+    assert_eq!(overlap(false), ["I10"]);
 }
 
 #[test]

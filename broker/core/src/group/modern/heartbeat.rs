@@ -453,9 +453,6 @@ pub(super) fn unknown_member(request: &ModernHeartbeat) -> ModernRefusal {
 }
 
 fn not_a(kind: ModernKind, group_id: &str) -> ModernRefusal {
-    let kind = match kind {
-        ModernKind::Consumer => "consumer",
-        ModernKind::Share => "share",
-    };
+    let kind = kind.name();
     ModernRefusal::new(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a {kind} group."))
 }

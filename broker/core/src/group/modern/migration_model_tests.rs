@@ -234,7 +234,7 @@ impl Model {
     }
 
     fn members(&self) -> BTreeSet<String> {
-        let modern = self.shell.coordinator.describe_modern(ModernKind::Consumer, GROUP);
+        let modern = self.shell.coordinator.describe_modern(ModernKind::Consumer, GROUP).ok();
         let modern = modern.into_iter().flat_map(|group| group.members).map(|member| member.member_id);
         let classic = self
             .shell
@@ -271,7 +271,7 @@ impl Model {
         assert_eq!(counts.iter().sum::<usize>(), PARTITIONS, "{counts:?}");
         assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
         assert_eq!(self.members().len(), CLIENTS);
-        let is_consumer = self.shell.coordinator.describe_modern(ModernKind::Consumer, GROUP).is_some();
+        let is_consumer = self.shell.coordinator.describe_modern(ModernKind::Consumer, GROUP).is_ok();
         let has_new = self.clients.iter().any(|client| client.is_new);
         assert!(is_consumer || !has_new, "a classic group has members of the new protocol");
     }

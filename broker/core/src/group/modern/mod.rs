@@ -65,6 +65,16 @@ pub enum ModernKind {
     Share,
 }
 
+impl ModernKind {
+    /// Its name, as in lists of groups.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Consumer => "consumer",
+            Self::Share => "share",
+        }
+    }
+}
+
 /// How far a member is on its way to the target assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum MemberState {

@@ -10,9 +10,9 @@ use crate::{group::GroupConfig, metadata::names::TOPIC_NAME_BYTES_MAX, records::
 pub(super) fn check_epoch(request: &ModernHeartbeat, current: &CurrentAssignment) -> Result<(), ModernRefusal> {
     let named = request.member_epoch;
     let fenced = |than: &str| {
-        let epoch = current.epoch;
+        let (kind, epoch) = (request.kind.name(), current.epoch);
         let message = format!(
-            "The consumer group member has a {than} member epoch ({named}) than the one known by the group coordinator ({epoch}). The member must abandon all its partitions and rejoin."
+            "The {kind} group member has a {than} member epoch ({named}) than the one known by the group coordinator ({epoch}). The member must abandon all its partitions and rejoin."
         );
         Err(ModernRefusal::new(ErrorCode::FencedMemberEpoch, message))
     };

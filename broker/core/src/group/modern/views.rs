@@ -2,8 +2,8 @@
 
 use millstream_protocol::ErrorCode;
 
-use super::{ModernChange, ModernKind, ModernMember, ModernRecord, TopicIdPartitions, regexes, target::preferred_assignor};
-use crate::group::{GroupCoordinator, GroupRecord};
+use super::{ModernChange, ModernKind, ModernMember, ModernRecord, ModernRefusal, TopicIdPartitions, regexes, target::preferred_assignor};
+use crate::group::{GroupCoordinator, GroupRecord, GroupState};
 
 /// A group as ConsumerGroupDescribe and ShareGroupDescribe show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,15 +34,16 @@ pub struct ModernMemberDescription {
 }
 
 impl GroupCoordinator {
-    /// Describes a group of this kind; `None` if there is none.
-    pub fn describe_modern(&self, kind: ModernKind, group_id: &str) -> Option<ModernDescription> {
-        let group = self.hard.modern(group_id).filter(|group| group.kind == kind)?;
+    /// Describes a group of this kind.
+    pub fn describe_modern(&self, kind: ModernKind, group_id: &str) -> Result<ModernDescription, ModernRefusal> {
+        let group = self.hard.modern(group_id).filter(|group| group.kind == kind);
+        let group = group.ok_or_else(|| self.no_such_group(kind.name(), group_id))?;
         let members = group.members.iter().map(|(member_id, member)| ModernMemberDescription {
             member_id: member_id.clone(),
             member: member.clone(),
             target: group.target.get(member_id).cloned().unwrap_or_default(),
         });
-        Some(ModernDescription {
+        Ok(ModernDescription {
             group_id: group_id.to_owned(),
             state: group.state().name(),
             epoch: group.epoch,
@@ -50,6 +51,15 @@ impl GroupCoordinator {
             assignor: preferred_assignor(group, &self.config),
             members: members.collect(),
         })
+    }
+
+    /// Why there is no group of a kind.
+    pub(in crate::group) fn no_such_group(&self, kind: &str, group_id: &str) -> ModernRefusal {
+        let message = match self.state_of(group_id) {
+            GroupState::Dead => format!("Group {group_id} not found."),
+            _ => format!("Group {group_id} is not a {kind} group."),
+        };
+        ModernRefusal::new(ErrorCode::GroupIdNotFound, message)
     }
 
     /// Whether a member may commit or fetch offsets under this epoch.
@@ -60,9 +70,6 @@ impl GroupCoordinator {
         epoch: i32,
         is_commit: bool,
     ) -> Result<(), ErrorCode> {
-        if let Some(group) = self.hard.streams(group_id) {
-            return Self::check_streams_fetch(group, member_id, epoch);
-        }
         let Some(group) = self.hard.modern(group_id) else { return Ok(()) };
         if group.kind == ModernKind::Share && is_commit {
             // Its offsets are elsewhere.
@@ -88,11 +95,8 @@ impl GroupCoordinator {
         member.is_some_and(|member| member.subscription.classic.is_none())
     }
 
-    /// Whether some member of a consumer or streams group reads a topic.
+    /// Whether some member of a consumer group subscribes to a topic.
     pub(in crate::group) fn is_subscribed_modern(&self, group_id: &str, topic: &str) -> bool {
-        if self.hard.streams(group_id).is_some_and(|group| group.reads(topic)) {
-            return true;
-        }
         let group = self.hard.modern(group_id);
         group.is_some_and(|group| {
             let mut subscriptions = group.members.values().map(|member| &member.subscription);

@@ -1,6 +1,9 @@
 //! What a heartbeat is answered: statuses, tasks, and what is read where.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Endpoint, InternalTopic, RoleTasks, StreamsGroup, StreamsHeartbeat, StreamsMember, Subtopology, Task, topology::Configured};
 use crate::group::GroupCoordinator;
@@ -60,7 +63,7 @@ pub struct StreamsHeartbeatResponse {
     /// What is read where; `None` if the member knows it.
     pub endpoints: Option<Vec<EndpointTasks>>,
     /// Topics that the shell has to create on the member's behalf.
-    pub missing_topics: Vec<InternalTopic>,
+    pub missing_topics: Arc<[InternalTopic]>,
 }
 
 impl GroupCoordinator {
@@ -85,7 +88,7 @@ impl GroupCoordinator {
             tasks: tells.then(|| member.current.assigned.without_epochs()),
             endpoint_epoch,
             endpoints: (!knows_endpoints).then(|| endpoints(group, &request.member_id, configured)),
-            missing_topics: configured.missing.clone(),
+            missing_topics: Arc::clone(&configured.missing),
         }
     }
 }
@@ -130,7 +133,8 @@ fn endpoints(group: &StreamsGroup, member_id: &str, configured: &Configured) -> 
         }
         let mut topics = Vec::new();
         for (id, partitions) in by_part {
-            for name in parts.get(id).into_iter().flat_map(|part| part.inputs()) {
+            let inputs: BTreeSet<&str> = parts.get(id).into_iter().flat_map(|part| part.inputs()).collect();
+            for name in inputs {
                 let count = configured.counts.get(name).copied().unwrap_or(0);
                 let read: Vec<i32> = partitions.iter().copied().filter(|partition| *partition < count).collect();
                 if !read.is_empty() {

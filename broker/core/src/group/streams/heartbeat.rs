@@ -9,7 +9,7 @@ use millstream_protocol::ErrorCode;
 use uuid::Uuid;
 
 use super::{
-    CurrentTasks, Endpoint, LEAVE_EPOCH, MemberMetadata, NOT_VALIDATED, NUM_STANDBY_REPLICAS, RoleTasks, StreamsChange, StreamsGroup,
+    CurrentTasks, Endpoint, MemberMetadata, NOT_VALIDATED, NUM_STANDBY_REPLICAS, RoleTasks, StreamsChange, StreamsGroup,
     StreamsHeartbeatResponse, StreamsMember, StreamsRecord, Subtopology, Task, TaskState, Topology,
     assignor::assign,
     leave::{delay_key, session_key},
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     group::{
         Decision, GroupCoordinator, GroupRecord, GroupState,
-        modern::{ModernRefusal, topic_or_view},
+        modern::{LEAVE_EPOCH, ModernRefusal, topic_or_view},
     },
     metadata::ClusterImage,
 };
@@ -88,11 +88,11 @@ pub(super) type Answer = Result<StreamsHeartbeatResponse, ModernRefusal>;
 struct Granted {
     /// The group with the member as they are from now on.
     group: StreamsGroup,
+    member: StreamsMember,
     configured: Arc<Configured>,
     before: CurrentTasks,
     /// The wait for more members begins or goes on.
     is_delayed: bool,
-    begins_delay: bool,
 }
 
 /// Where records of a group are added.
@@ -135,25 +135,23 @@ impl GroupCoordinator {
         if let Some(classic) = self.groups.remove(group_id) {
             classic.cancel_timers(&mut self.timers);
         }
-        let Some(member) = granted.group.members.get(&request.member_id) else {
-            return Err(unknown_member(request));
-        };
+        let member = &granted.member;
         let next = &member.current;
         self.renew_streams_timers(now_ms, request, member, *next != granted.before);
-        if granted.begins_delay {
+        if granted.is_delayed {
             let deadline_ms = now_ms.saturating_add(request.initial_rebalance_delay_ms.into());
             self.timers.schedule_if_absent(delay_key(group_id), deadline_ms);
         }
+        let has_news = request.member_epoch == 0 || next.assigned != granted.before.assigned;
         // Unlike Kafka, also a member that says it has something else: the answer with its tasks may have been lost.
-        let knows = request.owned_tasks().is_none_or(|owned| owned == next.assigned.without_epochs());
-        let tells = request.member_epoch == 0 || next.assigned != granted.before.assigned || !knows;
+        let tells = has_news || request.owned_tasks().is_some_and(|owned| owned != next.assigned.without_epochs());
         let memory = self.streams_memory.entry(group_id.clone()).or_default();
         memory.configured = Some((image.epoch, Arc::clone(&granted.configured)));
         if request.shutdown_application {
             memory.shutdown_requested_by.get_or_insert_with(|| request.member_id.clone());
         }
         // As in Kafka, the first heartbeat of a group does not count.
-        if tells && member.metadata.endpoint.is_some() && self.hard.streams(group_id).is_some() {
+        if has_news && member.metadata.endpoint.is_some() && self.hard.streams(group_id).is_some() {
             memory.endpoint_epoch += 1;
         }
         Ok(self.streams_response(request, &granted.group, member, &granted.configured, granted.is_delayed, tells))
@@ -161,8 +159,11 @@ impl GroupCoordinator {
 
     /// What the heartbeat of a member that stays comes to. Nothing changes here but the records to write.
     fn grant(&self, request: &StreamsHeartbeat, image: &ClusterImage, decision: &mut Decision) -> Result<Granted, ModernRefusal> {
+        let known = match self.hard.streams(&request.group_id) {
+            Some(group) => self.find_streams_member(group, request)?,
+            None => None,
+        };
         let mut group = self.streams_group_for(request, &mut decision.records)?;
-        let known = self.find_streams_member(&group, request)?;
         let mut log = Log {
             group_id: &request.group_id,
             records: &mut decision.records,
@@ -178,9 +179,11 @@ impl GroupCoordinator {
             metadata,
             current: before.clone(),
         };
-        group.members.insert(request.member_id.clone(), member);
+        group.members.insert(request.member_id.clone(), member.clone());
         if let Some(topology) = &request.topology {
             initialize(&mut group, topology, &mut log)?;
+            // Before anything is worked out from it.
+            self.check_record_sizes(log.records)?;
         }
         let configured = self.configured(&request.group_id, &group, image)?;
         has_changed |= configured.topics_hash != group.topics_hash;
@@ -200,8 +203,8 @@ impl GroupCoordinator {
             group.assignment_configs = assignment_configs;
             log.record(StreamsChange::Group(Some(group.value())));
         }
-        let begins_delay = was_empty && request.initial_rebalance_delay_ms > 0;
-        let is_delayed = (begins_delay || self.timers.contains(&delay_key(&request.group_id))) && group.epoch > group.assignment_epoch;
+        let waits = was_empty && request.initial_rebalance_delay_ms > 0 || self.timers.contains(&delay_key(&request.group_id));
+        let is_delayed = waits && group.epoch > group.assignment_epoch;
         if group.epoch > group.assignment_epoch && !is_delayed {
             retarget(&mut group, &configured, &mut log);
         }
@@ -216,15 +219,14 @@ impl GroupCoordinator {
         if next != before {
             log.record(StreamsChange::Current(request.member_id.clone(), Some(next.clone())));
         }
-        if let Some(member) = group.members.get_mut(&request.member_id) {
-            member.current = next;
-        }
+        let member = StreamsMember { current: next, ..member };
+        group.members.insert(request.member_id.clone(), member.clone());
         Ok(Granted {
             group,
+            member,
             configured,
             before,
             is_delayed,
-            begins_delay,
         })
     }
 
@@ -240,7 +242,7 @@ impl GroupCoordinator {
         let says_nothing = request.topology.is_none()
             && request.owned.iter().all(Option::is_none)
             && request.rack_id.is_none()
-            && request.rebalance_timeout_ms < 0
+            && request.rebalance_timeout_ms == -1
             && request.process_id.is_none()
             && request.endpoint.is_none()
             && request.client_tags.is_none()
@@ -318,7 +320,7 @@ impl GroupCoordinator {
     }
 
     /// What could not be read back from the log must not get there.
-    fn check_record_sizes(&self, records: &[GroupRecord]) -> Result<(), ModernRefusal> {
+    pub(super) fn check_record_sizes(&self, records: &[GroupRecord]) -> Result<(), ModernRefusal> {
         let mut sizes = records.iter().map(|record| record.encode_value().map_or(0, |value| value.len()));
         if sizes.any(|size| size > self.config.group_record_bytes_max) {
             let message = "The topology or its assignment is too large.";
@@ -328,12 +330,12 @@ impl GroupCoordinator {
     }
 }
 
+fn by_id(topology: &Topology) -> BTreeMap<&str, &Subtopology> {
+    topology.subtopologies.iter().map(|part| (part.id.as_str(), part)).collect()
+}
+
 /// The first topology is the group's. Another must be the same, or older.
 fn initialize(group: &mut StreamsGroup, topology: &Topology, log: &mut Log<'_>) -> Result<(), ModernRefusal> {
-    let by_id = |topology: &Topology| -> BTreeMap<String, Subtopology> {
-        let parts = topology.subtopologies.iter();
-        parts.map(|part| (part.id.clone(), part.clone())).collect()
-    };
     match &group.topology {
         Some(known) if known.epoch > topology.epoch => Ok(()),
         Some(known) if known.epoch == topology.epoch && by_id(known) == by_id(topology) => Ok(()),

@@ -1,7 +1,9 @@
 //! How members go: by themselves, or because they were silent or slow for too long. And the other timers of a group.
 
+use std::sync::Arc;
+
 use super::{
-    StreamsChange, StreamsHeartbeat, StreamsHeartbeatResponse, StreamsMember, TaskState,
+    STREAMS, StreamsChange, StreamsHeartbeat, StreamsHeartbeatResponse, StreamsMember, TaskState,
     heartbeat::{Answer, Log, retarget, unknown_member},
 };
 use crate::group::{Decision, GroupCoordinator, timers::TimerKey};
@@ -10,15 +12,14 @@ impl GroupCoordinator {
     pub(super) fn leave_streams(&mut self, request: &StreamsHeartbeat, decision: &mut Decision) -> Answer {
         let group_id = &request.group_id;
         let Some(group) = self.hard.streams(group_id) else {
-            return Err(self.no_streams_group(group_id));
+            return Err(self.no_such_group(STREAMS, group_id));
         };
-        let is_member = group.members.contains_key(&request.member_id);
+        if !group.members.contains_key(&request.member_id) {
+            return Err(unknown_member(request));
+        }
         if request.shutdown_application {
             let memory = self.streams_memory.entry(group_id.clone()).or_default();
             memory.shutdown_requested_by.get_or_insert_with(|| request.member_id.clone());
-        }
-        if !is_member {
-            return Err(unknown_member(request));
         }
         self.remove_streams_member(group_id, &request.member_id, decision);
         Ok(StreamsHeartbeatResponse {
@@ -29,7 +30,7 @@ impl GroupCoordinator {
             tasks: None,
             endpoint_epoch: 0,
             endpoints: None,
-            missing_topics: Vec::new(),
+            missing_topics: Arc::default(),
         })
     }
 
@@ -81,11 +82,16 @@ impl GroupCoordinator {
         if group.members.is_empty() || group.epoch <= group.assignment_epoch {
             return;
         }
+        let mut records = Vec::new();
         let mut log = Log {
             group_id,
-            records: &mut decision.records,
+            records: &mut records,
         };
         retarget(&mut group.clone(), configured, &mut log);
+        // What does not fit is told to the member that is heard next.
+        if self.check_record_sizes(&records).is_ok() {
+            decision.records.extend(records);
+        }
     }
 
     /// A member was heard: its session begins anew, and so does what it has to give up, if that changed.
@@ -95,19 +101,24 @@ impl GroupCoordinator {
         self.timers.schedule(session_key(group_id, member_id), deadline_ms);
         if has_changed {
             self.cancel_task_revocation(group_id, member_id);
-            self.time_task_revocation(now_ms, group_id, member_id, member);
+            if member.current.state == TaskState::UnrevokedTasks {
+                self.time_task_revocation(
+                    now_ms,
+                    group_id,
+                    member_id,
+                    member.metadata.rebalance_timeout_ms,
+                    member.current.epoch,
+                );
+            }
         }
     }
 
-    /// Begins the time in which a member has to give up what it was told to, if there is something.
-    fn time_task_revocation(&mut self, now_ms: i64, group_id: &str, member_id: &str, member: &StreamsMember) {
-        if member.current.state == TaskState::UnrevokedTasks {
-            // At least 1: a timer that comes back at once would never let a tick end.
-            let timeout_ms = member.metadata.rebalance_timeout_ms.max(1);
-            let key = revocation_key(group_id, member_id);
-            self.timers.schedule(key.clone(), now_ms.saturating_add(timeout_ms.into()));
-            self.revocation_epochs.insert(key, member.current.epoch);
-        }
+    /// Begins the time in which a member has to give up what it was told to in an epoch.
+    fn time_task_revocation(&mut self, now_ms: i64, group_id: &str, member_id: &str, timeout_ms: i32, epoch: i32) {
+        let key = revocation_key(group_id, member_id);
+        // At least 1: a timer that comes back at once would never let a tick end.
+        self.timers.schedule(key.clone(), now_ms.saturating_add(timeout_ms.max(1).into()));
+        self.revocation_epochs.insert(key, epoch);
     }
 
     fn cancel_task_revocation(&mut self, group_id: &str, member_id: &str) {
@@ -120,17 +131,18 @@ impl GroupCoordinator {
     pub(in crate::group) fn start_streams_timers(&mut self, now_ms: i64) {
         let mut members = Vec::new();
         for (group_id, group) in self.hard.streams_groups() {
-            members.extend(
-                group
-                    .members
-                    .iter()
-                    .map(|(id, member)| (group_id.clone(), id.clone(), member.clone())),
-            );
+            for (member_id, member) in &group.members {
+                let revokes = member.current.state == TaskState::UnrevokedTasks;
+                let revocation = revokes.then_some((member.metadata.rebalance_timeout_ms, member.current.epoch));
+                members.push((group_id.clone(), member_id.clone(), revocation));
+            }
         }
-        for (group_id, member_id, member) in members {
+        for (group_id, member_id, revocation) in members {
             let deadline_ms = now_ms.saturating_add(self.config.streams_session_timeout_ms.into());
             self.timers.schedule(session_key(&group_id, &member_id), deadline_ms);
-            self.time_task_revocation(now_ms, &group_id, &member_id, &member);
+            if let Some((timeout_ms, epoch)) = revocation {
+                self.time_task_revocation(now_ms, &group_id, &member_id, timeout_ms, epoch);
+            }
         }
     }
 }

@@ -53,12 +53,13 @@ pub use heartbeat::StreamsHeartbeat;
 pub use records::{GroupValue, StreamsChange, StreamsRecord};
 use topology::Configured;
 pub use topology::{InternalTopic, TASKS_MAX};
+
 pub use views::{StreamsDescription, StreamsMemberDescription};
 
-/// The epoch by which a member leaves.
-const LEAVE_EPOCH: i32 = -1;
 /// The epoch before any topology was found to be ready.
 const NOT_VALIDATED: i32 = -1;
+/// Name of this kind of groups.
+const STREAMS: &str = "streams";
 /// Name of the setting that the assignor works with.
 const NUM_STANDBY_REPLICAS: &str = "num.standby.replicas";
 

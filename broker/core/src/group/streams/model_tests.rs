@@ -125,7 +125,7 @@ impl Model {
                     (client.active, client.standby) = (tasks.active, tasks.standby);
                     client.has_to_tell = true;
                 }
-                for topic in response.missing_topics {
+                for topic in &*response.missing_topics {
                     set_topic(&mut self.image, &topic.name, topic.partitions as usize);
                 }
             }

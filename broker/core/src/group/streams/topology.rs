@@ -5,6 +5,7 @@ use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
+    sync::Arc,
 };
 
 use millstream_protocol::ErrorCode;
@@ -50,7 +51,7 @@ pub(super) struct Configured {
     /// Why the group is not ready.
     pub problem: Option<(StreamsStatusCode, String)>,
     /// What has to be created.
-    pub missing: Vec<InternalTopic>,
+    pub missing: Arc<[InternalTopic]>,
     /// The parts by id; empty if that much is not known.
     pub parts: BTreeMap<String, ConfiguredPart>,
     /// Partition counts of repartition topics that were decided.
@@ -136,6 +137,7 @@ fn decide_repartition_topics<'a>(topology: &'a Topology, counts: &BTreeMap<Strin
     let fixed = repartitioned().filter(|topic| topic.partitions != 0);
     let mut decided: BTreeMap<&str, i32> = fixed.map(|topic| (topic.name.as_str(), topic.partitions)).collect();
     let mut readers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut is_done = vec![false; parts.len()];
     let mut ready = BTreeSet::new();
     for (index, part) in parts.iter().enumerate() {
         for topic in &part.repartition_sources {
@@ -146,7 +148,7 @@ fn decide_repartition_topics<'a>(topology: &'a Topology, counts: &BTreeMap<Strin
                 .repartition_sources
                 .iter()
                 .any(|topic| decided.contains_key(topic.name.as_str()));
-        if knows_one && part.sinks.iter().any(|sink| !decided.contains_key(sink.as_str())) {
+        if knows_one {
             ready.insert(index);
         }
     }
@@ -160,17 +162,16 @@ fn decide_repartition_topics<'a>(topology: &'a Topology, counts: &BTreeMap<Strin
         let Some(count) = of_sources.chain(of_repartitioned).max().copied() else {
             continue;
         };
+        if let Some(done) = is_done.get_mut(index) {
+            *done = true;
+        }
         for sink in &part.sinks {
             if decided.contains_key(sink.as_str()) {
                 continue;
             }
             decided.insert(sink, count);
-            for reader in readers.get(sink.as_str()).into_iter().flatten() {
-                let undecided = |sink: &String| !decided.contains_key(sink.as_str());
-                if parts.get(*reader).is_some_and(|part| part.sinks.iter().any(undecided)) {
-                    ready.insert(*reader);
-                }
-            }
+            let readers = readers.get(sink.as_str()).into_iter().flatten();
+            ready.extend(readers.filter(|reader| is_done.get(**reader) == Some(&false)));
         }
     }
     if parts
@@ -199,6 +200,9 @@ fn copartition<'a>(
         .filter(|topic| topic.partitions != 0)
         .map(|topic| topic.name.as_str())
         .collect();
+    // Nothing below changes these.
+    let of_fixed = fixed.iter().map(|name| known(name, counts, decided).unwrap_or(0));
+    let fixed_number = all_equal(of_fixed.collect::<Vec<_>>().iter());
     for part in &topology.subtopologies {
         for group in &part.copartition_groups {
             let (sources, internal) = members_of(part, group);
@@ -214,7 +218,7 @@ fn copartition<'a>(
                     None => return Ok(Some(differing(&of_sources))),
                 }
             } else if !fixed.is_empty() {
-                match all_equal(fixed.iter().map(count_of).map(|(_, count)| count).collect::<Vec<_>>().iter()) {
+                match fixed_number {
                     Some(number) => number,
                     None => return Ok(Some(differing(&of_internal))),
                 }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use millstream_protocol::ErrorCode;
 
-use super::{CurrentTasks, LEAVE_EPOCH, StreamsHeartbeat, Subtopology, Topology, reconcile::owns_only, topology::Configured};
-use crate::{group::modern::ModernRefusal, metadata::names::TOPIC_NAME_BYTES_MAX, records::RECORD_STRING_BYTES_MAX};
+use super::{CurrentTasks, StreamsHeartbeat, Subtopology, Topology, reconcile::owns_only, topology::Configured};
+use crate::{
+    group::modern::{LEAVE_EPOCH, ModernRefusal, STATIC_LEAVE_EPOCH},
+    metadata::names::TOPIC_NAME_BYTES_MAX,
+    records::RECORD_STRING_BYTES_MAX,
+};
 
 type Checked = Result<(), ModernRefusal>;
-
-/// The epoch by which a static member would leave to come back.
-const STATIC_LEAVE_EPOCH: i32 = -2;
 
 fn invalid(message: impl Into<String>) -> Checked {
     Err(ModernRefusal::new(ErrorCode::InvalidRequest, message))
@@ -141,6 +142,9 @@ fn check_part(part: &Subtopology) -> Checked {
     Ok(())
 }
 
+/// Longest host of an endpoint, in bytes: that of a DNS name.
+const HOST_BYTES_MAX: usize = 255;
+
 /// Texts that records can hold.
 fn check_texts(request: &StreamsHeartbeat) -> Checked {
     let tags = request.client_tags.iter().flatten();
@@ -152,6 +156,13 @@ fn check_texts(request: &StreamsHeartbeat) -> Checked {
     if names.any(|name| name.len() > TOPIC_NAME_BYTES_MAX) {
         return invalid("A topic name is too long.");
     }
+    if request
+        .endpoint
+        .as_ref()
+        .is_some_and(|endpoint| endpoint.host.len() > HOST_BYTES_MAX)
+    {
+        return invalid("The host of UserEndpoint is too long.");
+    }
     let keys: BTreeSet<&String> = tags.clone().map(|(key, _)| key).collect();
     if keys.len() != tags.clone().count() {
         return invalid("A client tag is there twice.");
@@ -160,7 +171,6 @@ fn check_texts(request: &StreamsHeartbeat) -> Checked {
         .into_iter()
         .chain(&request.rack_id)
         .chain(&request.process_id)
-        .chain(request.endpoint.iter().map(|endpoint| &endpoint.host))
         .chain(tags.flat_map(|(key, value)| [key, value]))
         .chain(parts().map(|part| &part.id))
         .chain(topics().flat_map(|topic| &topic.configs).flat_map(|(key, value)| [key, value]));

@@ -1,15 +1,18 @@
 //! What administrators see of streams groups, and what commits and fetches of offsets check.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use millstream_protocol::ErrorCode;
 
 use super::{
-    RoleTasks, StreamsChange, StreamsGroup, StreamsMember, Subtopology, Task, TopicInfo, Topology, heartbeat::Log, leave::delay_key,
-    topology::Configured,
+    RoleTasks, STREAMS, StreamsChange, StreamsGroup, StreamsMember, Subtopology, Task, TopicInfo, Topology, heartbeat::Log,
+    leave::delay_key, topology::Configured,
 };
 use crate::{
-    group::{GroupCoordinator, GroupRecord, GroupState, OffsetCommitRequest, modern::ModernRefusal},
+    group::{GroupCoordinator, GroupRecord, OffsetCommitRequest, modern::ModernRefusal},
     metadata::ClusterImage,
 };
 
@@ -44,7 +47,7 @@ pub struct StreamsMemberDescription {
 impl GroupCoordinator {
     /// Describes a streams group.
     pub fn describe_streams(&self, group_id: &str, image: &ClusterImage) -> Result<StreamsDescription, ModernRefusal> {
-        let group = self.hard.streams(group_id).ok_or_else(|| self.no_streams_group(group_id))?;
+        let group = self.hard.streams(group_id).ok_or_else(|| self.no_such_group(STREAMS, group_id))?;
         let members = group.members.iter().map(|(member_id, member)| StreamsMemberDescription {
             member_id: member_id.clone(),
             member: member.clone(),
@@ -69,14 +72,6 @@ impl GroupCoordinator {
         })
     }
 
-    pub(super) fn no_streams_group(&self, group_id: &str) -> ModernRefusal {
-        let message = match self.state_of(group_id) {
-            GroupState::Dead => format!("Group {group_id} not found."),
-            _ => format!("Group {group_id} is not a streams group."),
-        };
-        ModernRefusal::new(ErrorCode::GroupIdNotFound, message)
-    }
-
     /// Whether a member of a streams group may commit these offsets.
     ///
     /// A task keeps the right to commit under the epochs in which it had the task, as the member learns of a new one a heartbeat later.
@@ -93,10 +88,14 @@ impl GroupCoordinator {
         if epoch > current.epoch || epoch < 0 {
             return Err(ErrorCode::StaleMemberEpoch);
         }
-        let parts = || group.topology.iter().flat_map(|topology| &topology.subtopologies);
-        let reader: BTreeMap<&str, Arc<str>> = parts()
-            .flat_map(|part| part.inputs().map(|topic| (topic, part.id.as_str().into())))
-            .collect();
+        let topics: BTreeSet<&str> = request.topics.iter().map(|(topic, _)| topic.as_str()).collect();
+        let parts = group.topology.iter().flat_map(|topology| &topology.subtopologies);
+        let mut readers: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+        for part in parts {
+            let id: Arc<str> = part.id.as_str().into();
+            let wanted = part.inputs().filter(|topic| topics.contains(topic));
+            readers.extend(wanted.map(|topic| (topic, Arc::clone(&id))));
+        }
         let had_it = |subtopology: &Arc<str>, partition: i32| {
             let task = Task {
                 subtopology: Arc::clone(subtopology),
@@ -106,8 +105,8 @@ impl GroupCoordinator {
             since.is_some_and(|since| epoch >= *since)
         };
         let may_commit = request.topics.iter().all(|(topic, partitions)| {
-            let subtopology = reader.get(topic.as_str());
-            subtopology.is_some_and(|id| partitions.iter().all(|commit| had_it(id, commit.partition)))
+            let reader = readers.get(topic.as_str());
+            reader.is_some_and(|id| partitions.iter().all(|commit| had_it(id, commit.partition)))
         });
         if may_commit { Ok(()) } else { Err(ErrorCode::StaleMemberEpoch) }
     }
@@ -139,10 +138,11 @@ impl GroupCoordinator {
 }
 
 impl StreamsGroup {
-    /// Whether the members read a topic.
-    pub(in crate::group) fn reads(&self, topic: &str) -> bool {
-        let mut parts = self.topology.iter().flat_map(|topology| &topology.subtopologies);
-        !self.members.is_empty() && parts.any(|part| part.inputs().any(|input| input == topic))
+    /// The topics that the members read.
+    pub(in crate::group) fn read_topics(&self) -> BTreeSet<&str> {
+        let topology = self.topology.as_ref().filter(|_| !self.members.is_empty());
+        let parts = topology.into_iter().flat_map(|topology| &topology.subtopologies);
+        parts.flat_map(Subtopology::inputs).collect()
     }
 }
 

@@ -210,7 +210,6 @@ fn check_group(context: &Context<'_>, configs: &Overrides) -> Result<(), String>
             "group.streams.min.heartbeat.interval.ms",
             "group.streams.max.heartbeat.interval.ms",
         ),
-        (STREAMS_NUM_STANDBY_REPLICAS, "", "group.streams.max.standby.replicas"),
     ];
     for (name, min, max) in bounded {
         let Some(value) = configs.get(name).and_then(|value| value.trim().parse::<i64>().ok()) else {
@@ -222,6 +221,13 @@ fn check_group(context: &Context<'_>, configs: &Overrides) -> Result<(), String>
         if limit(max).is_some_and(|most| value > most) {
             return Err(format!("{name} must be less than or equal to {max}"));
         }
+    }
+    let standbys = configs
+        .get(STREAMS_NUM_STANDBY_REPLICAS)
+        .and_then(|value| value.trim().parse::<i64>().ok());
+    let most = "group.streams.max.standby.replicas";
+    if standbys > limit(most) {
+        return Err(format!("{STREAMS_NUM_STANDBY_REPLICAS} must be less than or equal to {most}"));
     }
     let number = |name: &str| effective_value(Scope::Group, name, configs, &layers).and_then(|value| value.parse::<i64>().ok());
     for (session, heartbeat) in [
