@@ -1,6 +1,6 @@
-//! `millstream group`: consumer groups, their members and how far behind they are.
+//! `millstream group`: groups of all kinds, their members and how far behind they are.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -8,9 +8,9 @@ use super::{
     args::KafkaArgs,
     output::{self, Column, Output},
 };
-use crate::client::{Committed, Kafka, LATEST};
+use crate::client::{Committed, GroupMember, Kafka, LATEST};
 
-/// List, describe and delete consumer groups.
+/// List, describe and delete consumer, share and streams groups.
 #[derive(Debug, Args)]
 pub struct Group {
     #[command(subcommand)]
@@ -38,12 +38,13 @@ struct Named {
     kafka: KafkaArgs,
 }
 
-const LIST: &[Column] = &[("NAME", "name"), ("STATE", "state"), ("PROTOCOL", "protocol")];
+const LIST: &[Column] = &[("NAME", "name"), ("TYPE", "type"), ("STATE", "state"), ("PROTOCOL", "protocol")];
 const MEMBERS: &[Column] = &[
     ("MEMBER", "member"),
     ("INSTANCE", "instance"),
     ("CLIENT", "client"),
     ("HOST", "host"),
+    ("ASSIGNMENT", "assignment"),
 ];
 const OFFSETS: &[Column] = &[
     ("TOPIC", "topic"),
@@ -74,7 +75,7 @@ impl Group {
 
 async fn list(args: &KafkaArgs) -> Result<()> {
     let groups = args.connect().await?.groups().await?;
-    let row = |group: &millstream_protocol::messages::list_groups_response::ListedGroup| json!({"name": group.group_id.as_str(), "state": group.group_state.as_str(), "protocol": group.protocol_type.as_str()});
+    let row = |group: &millstream_protocol::messages::list_groups_response::ListedGroup| json!({"name": group.group_id.as_str(), "type": group.group_type.as_str(), "state": group.group_state.as_str(), "protocol": group.protocol_type.as_str()});
     args.output.list(&Value::Array(groups.iter().map(row).collect()), LIST)
 }
 
@@ -83,27 +84,29 @@ impl Named {
         let mut kafka = self.kafka.connect().await?;
         kafka.find_coordinator(&self.name).await?;
         let group = kafka.group(&self.name).await?;
-        // Before Kafka 4 an unknown group was a dead one.
-        if group.group_state == "Dead" {
-            bail!("group {} does not exist", self.name);
-        }
-        let committed = kafka.committed(&self.name).await?;
+        let committed = match group.kind.as_str() {
+            "share" => kafka.share_offsets(&self.name).await?,
+            _ => kafka.committed(&self.name).await?,
+        };
         let offsets = with_lag(&mut kafka, committed).await;
-        let member = |member: &millstream_protocol::messages::describe_groups_response::DescribedGroupMember| {
+        let member = |member: &GroupMember| {
             json!({
-                "member": member.member_id.as_str(),
-                "instance": member.group_instance_id.as_ref().map(|instance| instance.as_str()),
-                "client": member.client_id.as_str(),
-                "host": member.client_host.as_str(),
+                "member": member.id,
+                "instance": member.instance,
+                "client": member.client,
+                "host": member.host,
+                "assignment": member.assignment,
             })
         };
         let members: Vec<Value> = group.members.iter().map(member).collect();
-        let state = group.group_state.as_str();
+        let (kind, state) = (&group.kind, &group.state);
         if self.kafka.output == Output::Json {
-            let report = json!({"name": self.name, "state": state, "assignor": group.protocol_data.as_str(), "members": members, "offsets": offsets});
+            let report = json!({
+                "name": self.name, "type": kind, "state": state, "assignor": group.assignor, "members": members, "offsets": offsets,
+            });
             return output::line(&report.to_string());
         }
-        let mut text = format!("{}  {state}\n", self.name);
+        let mut text = format!("{}  {kind}  {state}\n", self.name);
         if !members.is_empty() {
             text.push_str(&output::table(&members, MEMBERS));
         }

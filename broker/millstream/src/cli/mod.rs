@@ -133,7 +133,7 @@ pub enum Command {
     Produce(produce::Produce),
     /// Print a topic's or a view's records
     Consume(consume::Consume),
-    /// List, describe and delete consumer groups
+    /// List, describe and delete consumer, share and streams groups
     Group(group::Group),
     /// Write, build, test, push and bind plugins
     Plugin(plugin::Plugin),

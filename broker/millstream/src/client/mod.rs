@@ -3,6 +3,7 @@
 
 mod admin;
 mod consumer;
+mod groups;
 mod kafka;
 mod offsets;
 mod partitioner;
@@ -11,6 +12,7 @@ mod topics;
 
 pub use admin::Admin;
 pub use consumer::{Consumer, OwnedRecord};
+pub use groups::GroupMember;
 pub use kafka::Kafka;
 pub use offsets::{Committed, EARLIEST, LATEST};
 pub use partitioner::Partitioner;

@@ -1,13 +1,10 @@
-//! Offsets: where partitions start and end, and what groups committed. Groups themselves, too.
+//! Offsets: where partitions start and end, and what groups committed.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use millstream_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, ListGroupsRequest, ListOffsetsRequest, OffsetCommitRequest,
-    OffsetFetchRequest,
-    describe_groups_response::DescribedGroup,
-    list_groups_response::ListedGroup,
+    FindCoordinatorRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
     offset_fetch_request::OffsetFetchRequestGroup,
@@ -126,46 +123,5 @@ impl Kafka {
         };
         let response = self.call_until_settled(&request, code).await?;
         check(code(&response), None, || format!("commit offsets of group {group}"))
-    }
-
-    /// All groups.
-    pub async fn groups(&mut self) -> Result<Vec<ListedGroup>> {
-        let response = self
-            .call_until_settled(&ListGroupsRequest::default(), |response| response.error_code)
-            .await?;
-        check(response.error_code, None, || "list groups".to_owned())?;
-        let mut groups = response.groups;
-        groups.sort_by(|a, b| a.group_id.as_str().cmp(b.group_id.as_str()));
-        Ok(groups)
-    }
-
-    /// One group's state and members.
-    pub async fn group(&mut self, group: &str) -> Result<DescribedGroup> {
-        let request = DescribeGroupsRequest {
-            groups: vec![group.into()],
-            ..DescribeGroupsRequest::default()
-        };
-        let response = self
-            .call_until_settled(&request, |response| response.groups.first().map_or(0, |group| group.error_code))
-            .await?;
-        let described = response
-            .groups
-            .into_iter()
-            .next()
-            .with_context(|| format!("no answer about group {group}"))?;
-        check(described.error_code, described.error_message.as_ref(), || format!("group {group}"))?;
-        Ok(described)
-    }
-
-    /// Deletes a group that has no members, with its offsets.
-    pub async fn delete_group(&mut self, group: &str) -> Result<()> {
-        let request = DeleteGroupsRequest {
-            groups_names: vec![group.into()],
-        };
-        let response = self
-            .call_until_settled(&request, |response| response.results.first().map_or(0, |result| result.error_code))
-            .await?;
-        let result = response.results.first().with_context(|| format!("no answer about group {group}"))?;
-        check(result.error_code, None, || format!("delete group {group}"))
     }
 }
