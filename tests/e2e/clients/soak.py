@@ -240,12 +240,14 @@ class Member:
         self.is_incremental = is_new or "cooperative" in config["partition.assignment.strategy"]
         self.settings = {**stage.config(), **settings}
         self.client = Consumer(self.settings)
-        # A client of the cooperative protocol that subscribes again can still assign itself what it was told in its last life.
+        # A client that subscribes again can still assign itself what it was told in its last life: one of the cooperative protocol always, one
+        # of the new protocol if something was on its way when it left.
         self.is_new_each_time = self.is_incremental and not is_new
+        self.left_early = False
         self.former = []
 
     def join(self):
-        if self.lives > 0 and self.is_new_each_time:
+        if self.left_early or self.lives > 0 and self.is_new_each_time:
             self.replace()
         self.lives += 1
         self.name = f"{self.base}-{self.lives}"
@@ -257,14 +259,15 @@ class Member:
 
     def leave(self):
         """Gives back what it has; when the broker does not answer it gives up."""
+        start, had_nothing = time.monotonic(), not self.positions
         try:
             self.client.unsubscribe()
         except KafkaException:
             # It cannot go on, as it says.
             self.replace()
-        end = time.monotonic() + 5
-        while self.positions and time.monotonic() < end:
+        while self.positions and time.monotonic() < start + 5:
             self.poll()
+        self.left_early = had_nothing or time.monotonic() > start + 1
         self.unread.clear()
         self.positions.clear()
         self.holds()

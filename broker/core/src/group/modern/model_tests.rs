@@ -32,6 +32,10 @@ enum Step {
     /// Stops reading what was taken away.
     Revoke(usize),
     Leave(usize),
+    /// Leaves, and will join again under its id.
+    Unsubscribe(usize),
+    /// Forgets everything without a word, and will join again under its id.
+    Restart(usize),
     Grow,
     Wait(i64),
     FailOver,
@@ -43,7 +47,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         10 => client.clone().prop_map(Step::Beat),
         2 => client.clone().prop_map(Step::Lost),
         6 => client.clone().prop_map(Step::Revoke),
-        1 => client.prop_map(Step::Leave),
+        1 => client.clone().prop_map(Step::Leave),
+        1 => client.clone().prop_map(Step::Unsubscribe),
+        1 => client.prop_map(Step::Restart),
         1 => Just(Step::Grow),
         3 => prop_oneof![0_i64..300, 300_i64..3_000].prop_map(Step::Wait),
         1 => Just(Step::FailOver),
@@ -183,7 +189,12 @@ impl Model {
                 self.heartbeat(index, -1, true);
                 self.forget(index, 1);
             }
-            Step::Leave(_) => {}
+            Step::Unsubscribe(index) if self.clients[index].epoch > 0 => {
+                self.heartbeat(index, -1, true);
+                self.forget(index, 0);
+            }
+            Step::Leave(_) | Step::Unsubscribe(_) => {}
+            Step::Restart(index) => self.forget(index, 0),
             Step::Grow => {
                 let partitions = self.image.topics["t"].partitions.len() + 1;
                 self.image = image(partitions, self.image.epoch + 1);
