@@ -1,7 +1,7 @@
-//! Client quotas: which one applies to a client, and how long it is throttled (KIP-13, KIP-124, KIP-546).
+//! Client quotas: which one applies to a client, and how long it is throttled (KIP-13, KIP-124, KIP-546, KIP-599, KIP-612).
 //!
 //! A rate is measured over samples of a second. A client above its quota is told to wait until its average over the window is back at the
-//! quota, at most one window.
+//! quota, at most one window. Changes of topics are counted in a bucket instead, as a single one of them can be large.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -83,6 +83,63 @@ pub fn applicable(quotas: &BTreeMap<QuotaEntity, QuotaValues>, key: &str, user: 
         }
     }
     None
+}
+
+/// The quota of connections that applies to an address: its own, or that of all without one.
+pub fn connections_of(quotas: &BTreeMap<QuotaEntity, QuotaValues>, ip: &str) -> Option<f64> {
+    let of = |name| {
+        let values = quotas.get(&QuotaEntity::of(&[(IP, name)]))?;
+        values.get(CONNECTION_CREATION_RATE)?.parse().ok()
+    };
+    of(Some(ip)).or_else(|| of(None))
+}
+
+/// Permits that a client has left: they come at the rate of the quota, up to a window's worth. Who has any may begin something large, and
+/// then has less than none for a while.
+#[derive(Debug, Clone)]
+pub struct TokenBucket {
+    tokens: f64,
+    at_ms: i64,
+}
+
+impl TokenBucket {
+    /// A full bucket.
+    pub fn new(now_ms: i64, burst: f64) -> Self {
+        Self {
+            tokens: burst,
+            at_ms: now_ms,
+        }
+    }
+
+    /// Lets come what has come since the last time.
+    pub fn refill(&mut self, now_ms: i64, quota: f64, burst: f64) {
+        let elapsed_ms = now_ms.saturating_sub(self.at_ms).max(0);
+        self.tokens = (self.tokens + quota * elapsed_ms as f64 / 1_000.0).min(burst);
+        self.at_ms = now_ms;
+    }
+
+    /// Takes permits; gives them back if the number is negative.
+    pub fn take(&mut self, permits: f64) {
+        self.tokens -= permits;
+    }
+
+    /// How long it takes until there is something left, in milliseconds; 0 if there is.
+    pub fn wait_ms(&self, quota: f64) -> i64 {
+        if self.tokens >= 0.0 {
+            0
+        } else if quota > 0.0 {
+            (-self.tokens / quota * 1_000.0).min(i32::MAX.into()).ceil() as i64
+        } else {
+            i32::MAX.into()
+        }
+    }
+
+    /// Whether it is as good as a new one.
+    pub fn is_full(&self, now_ms: i64, quota: f64, burst: f64) -> bool {
+        let mut later = self.clone();
+        later.refill(now_ms, quota, burst);
+        later.tokens >= burst
+    }
 }
 
 /// What one client did in the last seconds.
@@ -191,6 +248,39 @@ mod tests {
         assert!(meter.is_idle(11_000));
         meter.record(20_000, 1e12);
         assert_eq!(meter.throttle_ms(20_000, 1.0), 10_000, "never longer than the window");
+    }
+
+    #[test]
+    fn a_bucket_lets_something_large_begin_and_then_wait() {
+        let (quota, burst) = (2.0, 20.0);
+        let mut bucket = TokenBucket::new(0, burst);
+        bucket.take(50.0);
+        assert_eq!(bucket.wait_ms(quota), 15_000);
+        bucket.refill(14_000, quota, burst);
+        assert_eq!(bucket.wait_ms(quota), 1_000);
+        bucket.refill(15_000, quota, burst);
+        assert_eq!(bucket.wait_ms(quota), 0);
+        bucket.take(3.0);
+        bucket.take(-3.0);
+        assert!(!bucket.is_full(20_000, quota, burst) && bucket.is_full(25_000, quota, burst));
+        bucket.refill(1_000_000, quota, burst);
+        bucket.take(21.0);
+        assert_eq!(bucket.wait_ms(0.0), i64::from(i32::MAX));
+    }
+
+    #[test]
+    fn an_address_has_its_own_quota_or_that_of_all() {
+        let set = |value: &str| QuotaValues::from([(CONNECTION_CREATION_RATE.to_owned(), value.to_owned())]);
+        let mut quotas = BTreeMap::from([(QuotaEntity::of(&[(IP, Some("10.0.0.1"))]), set("5"))]);
+        assert_eq!(
+            (connections_of(&quotas, "10.0.0.1"), connections_of(&quotas, "10.0.0.2")),
+            (Some(5.0), None)
+        );
+        quotas.insert(QuotaEntity::of(&[(IP, None)]), set("7"));
+        assert_eq!(
+            (connections_of(&quotas, "10.0.0.1"), connections_of(&quotas, "10.0.0.2")),
+            (Some(5.0), Some(7.0))
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -14,7 +15,7 @@ use std::{
 
 use millstream_core::{
     metadata::ClusterImage,
-    quota::{QuotaEntity, RateMeter, applicable},
+    quota::{CONTROLLER_MUTATION_RATE, QuotaEntity, RateMeter, TokenBucket, applicable, connections_of},
 };
 use tokio::time::Instant;
 
@@ -30,6 +31,10 @@ pub(crate) struct Quotas {
     /// Rates are measured with a clock that never jumps.
     started: Instant,
     meters: Mutex<BTreeMap<(&'static str, QuotaEntity), RateMeter>>,
+    /// Seconds of permits for changes of topics that a client can save up.
+    mutation_window_seconds: f64,
+    buckets: Mutex<BTreeMap<QuotaEntity, TokenBucket>>,
+    connections: Mutex<BTreeMap<IpAddr, RateMeter>>,
 }
 
 impl Quotas {
@@ -39,6 +44,10 @@ impl Quotas {
             sample_ms: config.number("quota.window.size.seconds").saturating_mul(1_000),
             started: Instant::now(),
             meters: Mutex::default(),
+            mutation_window_seconds: (config.number("controller.quota.window.num") * config.number("controller.quota.window.size.seconds"))
+                as f64,
+            buckets: Mutex::default(),
+            connections: Mutex::default(),
         }
     }
 
@@ -59,6 +68,59 @@ impl Quotas {
         })
     }
 
+    /// Counts changes of topics (KIP-599). With `is_strict` one that comes while nothing is left is refused: `Err` is how long to wait, in
+    /// milliseconds. Otherwise it is made, and `Ok` is how long to wait afterwards. Negative permits give back what was not done.
+    pub fn mutate(&self, image: &ClusterImage, context: &RequestContext, is_strict: bool, permits: f64) -> Result<i64, i64> {
+        if image.client_quotas.is_empty() {
+            return Ok(0);
+        }
+        let Some((entity, quota)) = applicable(&image.client_quotas, CONTROLLER_MUTATION_RATE, user(context), &context.client_id) else {
+            return Ok(0);
+        };
+        let (now_ms, burst) = (self.now_ms(), quota * self.mutation_window_seconds);
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= METERS_KEPT && buckets.len().is_power_of_two() {
+            buckets.retain(|_, bucket| !bucket.is_full(now_ms, quota, burst));
+        }
+        let bucket = buckets.entry(entity).or_insert_with(|| TokenBucket::new(now_ms, burst));
+        bucket.refill(now_ms, quota, burst);
+        let wait_ms = bucket.wait_ms(quota);
+        if is_strict && permits > 0.0 && wait_ms > 0 {
+            return Err(wait_ms);
+        }
+        bucket.take(permits);
+        Ok(if is_strict { 0 } else { bucket.wait_ms(quota) })
+    }
+
+    /// Counts a connection from an address (KIP-612). One above the address's quota is not to be served: `Err` is how long it is to be
+    /// kept waiting before it is closed, in milliseconds, so that clients do not come back at once.
+    pub fn connect(&self, image: &ClusterImage, ip: IpAddr) -> Result<(), i64> {
+        if image.client_quotas.is_empty() {
+            return Ok(());
+        }
+        let ip = ip.to_canonical();
+        let Some(quota) = connections_of(&image.client_quotas, &ip.to_string()) else {
+            return Ok(());
+        };
+        let now_ms = self.now_ms();
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if connections.len() >= METERS_KEPT && connections.len().is_power_of_two() {
+            connections.retain(|_, meter| !meter.is_idle(now_ms));
+        }
+        let meter = connections
+            .entry(ip)
+            .or_insert_with(|| RateMeter::new(self.samples, self.sample_ms));
+        meter.record(now_ms, 1.0);
+        match meter.throttle_ms(now_ms, quota) {
+            0 => Ok(()),
+            throttle_ms => {
+                // It does not count: a client that only tries must get in at some time.
+                meter.record(now_ms, -1.0);
+                Err(throttle_ms)
+            }
+        }
+    }
+
     fn now_ms(&self) -> i64 {
         i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
@@ -75,8 +137,7 @@ impl Quotas {
         if image.client_quotas.is_empty() {
             return None;
         }
-        let user = context.principal.strip_prefix("User:").unwrap_or(context.principal);
-        let (entity, quota) = applicable(&image.client_quotas, key, user, &context.client_id)?;
+        let (entity, quota) = applicable(&image.client_quotas, key, user(context), &context.client_id)?;
         let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
         if meters.len() >= METERS_KEPT && meters.len().is_power_of_two() {
             meters.retain(|_, meter| !meter.is_idle(now_ms));
@@ -86,6 +147,10 @@ impl Quotas {
             .or_insert_with(|| RateMeter::new(self.samples, self.sample_ms));
         Some(act(meter, quota))
     }
+}
+
+fn user(context: &RequestContext) -> &'static str {
+    context.principal.strip_prefix("User:").unwrap_or(context.principal)
 }
 
 /// Until when a connection is not read.

@@ -84,6 +84,19 @@ impl Background {
     }
 }
 
+impl Background {
+    /// As `finish`; but if it does not end in time it is killed, and the answer is no. An end in failure is an error.
+    pub fn finish_or_kill(mut self) -> Result<bool> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).with_context(|| format!("signal {}", self.name))?;
+        let Ok(status) = process::wait(&mut self.child, SCENARIO_DEADLINE) else {
+            return Ok(false);
+        };
+        let output = fs::read_to_string(&self.output).unwrap_or_default();
+        ensure!(status.success(), "{} ended with {status}: {output}", self.name);
+        Ok(true)
+    }
+}
+
 impl Drop for Background {
     fn drop(&mut self) {
         drop(self.child.kill());

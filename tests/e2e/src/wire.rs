@@ -57,6 +57,18 @@ impl RawConnection {
         Ok(sent)
     }
 
+    /// Whether something comes back in this time; nothing is read.
+    pub fn answers_within(&self, time: Duration) -> Result<bool> {
+        self.stream.set_read_timeout(Some(time)).context("set a read deadline")?;
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(ANSWER_DEADLINE)).context("set a read deadline")?;
+        match peeked {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(false),
+            Err(error) => Err(error).context("look for an answer"),
+        }
+    }
+
     /// The same connection once more, to write from another thread than reads.
     pub fn other_half(&self) -> Result<Self> {
         let stream = self.stream.try_clone().context("clone a connection")?;

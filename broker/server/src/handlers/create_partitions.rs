@@ -11,16 +11,26 @@ use millstream_protocol::{
     },
 };
 
-use super::decisions::{decide_each, each_once, verdict};
+use super::decisions::{each_once, mutate_each, verdict};
 use crate::{broker::Broker, context::RequestContext};
 
+/// First version whose clients know THROTTLING_QUOTA_EXCEEDED.
+const STRICT_SINCE: i16 = 3;
+
 /// Handles a request.
-pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let names: Vec<KString> = request.topics.iter().map(|topic| topic.name.clone()).collect();
-    let wanted: Vec<GrowTopic> = request.topics.into_iter().map(grow_topic).collect();
     let validate_only = request.validate_only;
-    let decide = move |context: &controller::Context<'_>| controller::create_partitions(context, &wanted, validate_only);
-    let outcomes = decide_each(&broker, names.len(), decide).await;
+    let image = broker.metadata.image();
+    let wanted = request.topics.into_iter().map(|topic| {
+        let topic = grow_topic(topic);
+        let present = image.topic(&topic.name).map_or(0, |topic| topic.partitions.len());
+        let added = usize::try_from(topic.count).unwrap_or(0).saturating_sub(present);
+        (if validate_only { 0 } else { added }, topic)
+    });
+    let decide =
+        move |context: &controller::Context<'_>, wanted: Vec<GrowTopic>| controller::create_partitions(context, &wanted, validate_only);
+    let outcomes = mutate_each(&broker, &context, STRICT_SINCE, wanted.collect(), decide).await;
     let result = |(name, outcome): (KString, Outcome<usize>)| {
         let (error_code, error_message) = verdict(&outcome);
         CreatePartitionsTopicResult {

@@ -17,16 +17,28 @@ use millstream_protocol::{
 };
 use uuid::Uuid;
 
-use super::decisions::{decide_each, each_once, verdict};
+use super::decisions::{each_once, mutate_each, verdict};
 use crate::{broker::Broker, context::RequestContext};
 
+/// First version whose clients know THROTTLING_QUOTA_EXCEEDED.
+const STRICT_SINCE: i16 = 6;
+
 /// Handles a request. `timeout_ms` has nothing to bound: the answer comes as soon as the topics are stored.
-pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let names: Vec<KString> = request.topics.iter().map(|topic| topic.name.clone()).collect();
-    let wanted: Vec<NewTopic> = request.topics.into_iter().map(|topic| new_topic(topic, Uuid::new_v4())).collect();
     let validate_only = request.validate_only;
-    let decide = move |context: &controller::Context<'_>| controller::create_topics(context, &wanted, validate_only);
-    let outcomes = decide_each(&broker, names.len(), decide).await;
+    let partitions_default = broker.config.size("num.partitions");
+    let wanted = request.topics.into_iter().map(|topic| {
+        let topic = new_topic(topic, Uuid::new_v4());
+        let partitions = if validate_only {
+            0
+        } else {
+            partitions_of(&topic, partitions_default)
+        };
+        (partitions, topic)
+    });
+    let decide = move |context: &controller::Context<'_>, wanted: Vec<NewTopic>| controller::create_topics(context, &wanted, validate_only);
+    let outcomes = mutate_each(&broker, &context, STRICT_SINCE, wanted.collect(), decide).await;
     let image = broker.metadata.image();
     let layers = image.broker_layers(Some(broker.config.node_id), broker.metadata.fixed_configs());
     let result = |(name, outcome): (KString, Outcome<TopicImage>)| {
@@ -39,6 +51,15 @@ pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: Crea
     CreateTopicsResponse {
         topics: each_once(names.into_iter().zip(outcomes)).map(result).collect(),
         ..Default::default()
+    }
+}
+
+/// Partitions that a topic will have.
+fn partitions_of(topic: &NewTopic, default: usize) -> usize {
+    match usize::try_from(topic.num_partitions) {
+        Ok(count) => count,
+        Err(_) if topic.assignments.is_empty() => default,
+        Err(_) => topic.assignments.len(),
     }
 }
 

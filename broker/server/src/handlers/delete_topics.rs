@@ -17,8 +17,11 @@ use millstream_protocol::{
 };
 use uuid::Uuid;
 
-use super::decisions::{decide_each, refusal, verdict};
+use super::decisions::{mutate_each, refusal, verdict};
 use crate::{broker::Broker, context::RequestContext};
+
+/// First version whose clients know THROTTLING_QUOTA_EXCEEDED.
+const STRICT_SINCE: i16 = 5;
 
 /// A topic that was deleted.
 #[derive(Debug, PartialEq)]
@@ -28,15 +31,21 @@ struct DeletedTopic {
 }
 
 /// Handles a request.
-pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let by_name = request.topic_names.into_iter().map(|name| DeleteTopicState {
         name: Some(name),
         topic_id: Uuid::nil(),
     });
     let asked: Vec<DeleteTopicState> = request.topics.into_iter().chain(by_name).collect();
-    let (asked, twice) = without_repeats(&broker.metadata.image(), asked);
-    let wanted: Vec<Result<TopicRef, Refusal>> = asked.iter().map(topic_ref).collect();
-    let outcomes = decide_each(&broker, asked.len(), move |context| delete(context, wanted)).await;
+    let image = broker.metadata.image();
+    let (asked, twice) = without_repeats(&image, asked);
+    let partitions = |topic: &DeleteTopicState| {
+        let name = topic.name.as_ref().map(|name| name.as_str());
+        let name = name.or_else(|| image.names.get(&topic.topic_id).map(String::as_str));
+        name.and_then(|name| image.topic(name)).map_or(0, |topic| topic.partitions.len())
+    };
+    let wanted = asked.iter().map(|topic| (partitions(topic), topic_ref(topic)));
+    let outcomes = mutate_each(&broker, &context, STRICT_SINCE, wanted.collect(), delete).await;
     for deleted in outcomes.iter().flatten() {
         broker.groups.topic_deleted(&broker, &deleted.name).await;
         let id = deleted.id;

@@ -1,4 +1,4 @@
-//! Who may connect: `max.connections`, `max.connections.per.ip`, its overrides, and `max.connection.creation.rate`.
+//! Who may connect: `max.connections`, `max.connections.per.ip`, its overrides, and `max.connection.creation.rate`, which can all be altered.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::config::BrokerConfig;
+use millstream_core::metadata::configs::{Overrides, Scope, effective_value};
+
+use crate::{broker::Broker, config::BrokerConfig};
 
 /// A stranger can do the same wrong thing many times a second; the log says it this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,16 +33,25 @@ fn overrides(text: &str) -> Result<BTreeMap<IpAddr, usize>, String> {
     pairs.map(entry).collect()
 }
 
-/// Checks what `Admission::new` relies on.
+/// Checks the values of the configuration file.
 pub(crate) fn check(config: &BrokerConfig) -> Result<(), String> {
     overrides(&config.text(OVERRIDES)).map(drop)
 }
 
-/// The seats of a listener.
-pub(super) struct Admission {
+/// What is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Limits {
     max: usize,
     max_per_ip: usize,
     max_of: BTreeMap<IpAddr, usize>,
+    per_second: usize,
+}
+
+/// The seats of a listener.
+pub(super) struct Admission {
+    limits: Limits,
+    /// The image that the limits are from.
+    image_epoch: Option<u64>,
     taken: Arc<Mutex<Taken>>,
 }
 
@@ -57,30 +68,71 @@ pub(super) struct Seat {
 }
 
 impl Admission {
-    pub fn new(config: &BrokerConfig) -> Self {
-        Self {
-            max: config.size("max.connections"),
-            max_per_ip: config.size("max.connections.per.ip"),
-            // They were checked at the start.
-            max_of: overrides(&config.text(OVERRIDES)).unwrap_or_default(),
+    /// Seats as they are configured now.
+    pub fn new(broker: &Broker) -> Self {
+        let mut admission = Self {
+            limits: Limits {
+                max: usize::MAX,
+                max_per_ip: usize::MAX,
+                max_of: BTreeMap::new(),
+                per_second: usize::MAX,
+            },
+            image_epoch: None,
             taken: Arc::default(),
-        }
+        };
+        admission.refresh(broker);
+        admission
     }
 
-    /// A seat, or the name of the configuration that has no more of them.
-    pub fn admit(&self, ip: IpAddr) -> Result<Seat, &'static str> {
+    /// Takes over what was altered.
+    pub fn refresh(&mut self, broker: &Broker) {
+        let image = broker.metadata.image();
+        if self.image_epoch == Some(image.epoch) {
+            return;
+        }
+        self.image_epoch = Some(image.epoch);
+        let layers = image.broker_layers(Some(broker.config.node_id), &broker.config.values);
+        let text = |name: &str| effective_value(Scope::Broker, name, &Overrides::new(), &layers).unwrap_or_default();
+        let number = |name: &str| text(name).trim().parse().unwrap_or(usize::MAX);
+        let max_of = overrides(&text(OVERRIDES)).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the value is ignored");
+            self.limits.max_of.clone()
+        });
+        self.limits = Limits {
+            max: number("max.connections"),
+            max_per_ip: number("max.connections.per.ip"),
+            max_of,
+            per_second: number("max.connection.creation.rate"),
+        };
+    }
+
+    /// Connections that may come in a second.
+    pub fn per_second(&self) -> usize {
+        self.limits.per_second
+    }
+
+    /// Whether another connection may come at all. Above `max.connections` they wait in the listener's queue, as in Kafka.
+    pub fn has_room(&self) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).all < self.limits.max
+    }
+
+    /// As `admit`, by what is configured now.
+    pub fn seat(&mut self, broker: &Broker, ip: IpAddr) -> Option<Seat> {
+        self.refresh(broker);
+        self.admit(ip)
+    }
+
+    /// A seat; `None` if the address has all that it may.
+    fn admit(&self, ip: IpAddr) -> Option<Seat> {
         let ip = ip.to_canonical();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.all >= self.max {
-            return Err("max.connections");
-        }
-        let max = self.max_of.get(&ip).copied().unwrap_or(self.max_per_ip);
+        let max = self.limits.max_of.get(&ip).copied().unwrap_or(self.limits.max_per_ip);
         if taken.by_ip.get(&ip).copied().unwrap_or(0) >= max {
-            return Err("max.connections.per.ip");
+            return None;
         }
         taken.all += 1;
         *taken.by_ip.entry(ip).or_default() += 1;
-        Ok(Seat {
+        Some(Seat {
             ip,
             taken: Arc::clone(&self.taken),
         })
@@ -107,11 +159,16 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub fn new(per_second: i64) -> Self {
+    pub fn new(per_second: usize) -> Self {
         Self {
             per_second: per_second.max(1) as f64,
             next: Instant::now(),
         }
+    }
+
+    /// Another pace from now on.
+    pub fn set(&mut self, per_second: usize) {
+        self.per_second = per_second.max(1) as f64;
     }
 
     /// Waits for the turn, and then for what comes. Up to a second's worth may come at once.
@@ -154,9 +211,13 @@ mod tests {
 
     fn admission(max: usize, max_per_ip: usize, overrides: &[(&str, usize)]) -> Admission {
         Admission {
-            max,
-            max_per_ip,
-            max_of: overrides.iter().map(|(ip, max)| (ip.parse().unwrap(), *max)).collect(),
+            limits: Limits {
+                max,
+                max_per_ip,
+                max_of: overrides.iter().map(|(ip, max)| (ip.parse().unwrap(), *max)).collect(),
+                per_second: usize::MAX,
+            },
+            image_epoch: None,
             taken: Arc::default(),
         }
     }
@@ -176,14 +237,13 @@ mod tests {
     fn seats_are_counted_by_address_and_free_again() {
         let admission = admission(3, 1, &[("10.0.0.9", 2)]);
         let admit = |ip: &str| admission.admit(ip.parse().unwrap());
-        let first = admit("10.0.0.1").ok().unwrap();
-        assert_eq!(admit("10.0.0.1").err(), Some("max.connections.per.ip"));
-        assert_eq!(admit("::ffff:10.0.0.1").err(), Some("max.connections.per.ip"));
+        let first = admit("10.0.0.1").unwrap();
+        assert!(admit("10.0.0.1").is_none());
+        assert!(admit("::ffff:10.0.0.1").is_none());
         let others = [admit("10.0.0.9"), admit("10.0.0.9")];
-        assert!(others.iter().all(Result::is_ok));
-        assert_eq!(admit("10.0.0.2").err(), Some("max.connections"));
+        assert!(others.iter().all(Option::is_some) && !admission.has_room());
         drop(first);
-        assert!(admit("10.0.0.1").is_ok());
+        assert!(admission.has_room() && admit("10.0.0.1").is_some());
     }
 
     #[test]

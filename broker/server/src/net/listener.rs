@@ -19,6 +19,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Pause after an accept that failed, as when file descriptors ran out.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
+/// Time between two looks whether `max.connections` was raised.
+const FULL_CHECK: Duration = Duration::from_secs(1);
+
 /// Why a listener could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -71,25 +74,30 @@ impl Listener {
             frame_memory_units,
             parked_memory: Arc::new(Semaphore::new(frame_memory_units.min(Semaphore::MAX_PERMITS))),
         });
-        let admission = Admission::new(&broker.config);
+        let mut admission = Admission::new(&broker);
         let complaints = Arc::new(Complaints::default());
-        let mut pace = Pace::new(broker.config.number("max.connection.creation.rate"));
+        let mut pace = Pace::new(admission.per_second());
         let mut connections = JoinSet::new();
         loop {
+            admission.refresh(&broker);
+            pace.set(admission.per_second());
             tokio::select! {
                 // Cancel safe: what is not accepted yet waits in the listener's queue.
-                accepted = pace.turn(self.listener.accept()) => match accepted {
-                    Ok((stream, peer)) => match admission.admit(peer.ip()) {
-                        Ok(seat) => {
+                accepted = pace.turn(self.listener.accept()), if admission.has_room() => match accepted {
+                    Ok((stream, peer)) => match admission.seat(&broker, peer.ip()) {
+                        Some(seat) => {
                             let (broker, limits, complaints) = (Arc::clone(&broker), Arc::clone(&limits), Arc::clone(&complaints));
                             connections.spawn(async move {
-                                run(stream, peer, Arc::clone(&broker), limits, &complaints).await;
+                                match broker.quotas.connect(&broker.metadata.image(), peer.ip()) {
+                                    Ok(()) => run(stream, peer, Arc::clone(&broker), limits, &complaints).await,
+                                    Err(throttle_ms) => keep_waiting(stream, peer, &broker, throttle_ms, &complaints).await,
+                                }
                                 drop(seat);
                                 broker.shares.connection_ended(&broker, SocketAddr::new(peer.ip(), peer.port())).await;
                             });
                         }
-                        Err(full) => complaints.about(|suppressed| {
-                            tracing::warn!(%peer, suppressed, "connection refused: {full} is reached");
+                        None => complaints.about(|suppressed| {
+                            tracing::warn!(%peer, suppressed, "connection refused: its address has reached max.connections.per.ip");
                         }),
                     },
                     Err(error) => {
@@ -98,6 +106,8 @@ impl Listener {
                     }
                 },
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                // Cancel safe: it only waits, for a limit that may be raised.
+                () = tokio::time::sleep(FULL_CHECK), if !admission.has_room() => {}
                 () = broker.stopped() => break,
             }
         }
@@ -106,6 +116,19 @@ impl Listener {
             tracing::warn!("some connections did not end in time");
         }
     }
+}
+
+/// A connection above its address's quota is not served, and closed only when the next one may come. Meanwhile it keeps its seat.
+async fn keep_waiting(stream: TcpStream, peer: SocketAddr, broker: &Broker, throttle_ms: i64, complaints: &Complaints) {
+    complaints.about(|suppressed| {
+        tracing::warn!(%peer, suppressed, throttle_ms, "connection refused: its address has reached connection_creation_rate");
+    });
+    tokio::select! {
+        // Cancel safe: both only wait.
+        () = tokio::time::sleep(Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0))) => {}
+        () = broker.stopped() => {}
+    }
+    drop(stream);
 }
 
 async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: Arc<Limits>, complaints: &Complaints) {

@@ -103,6 +103,39 @@ fn long_pipeline_is_answered_to_its_end() -> Result<()> {
 }
 
 #[test]
+fn connections_beyond_the_limit_wait_and_the_limit_can_be_raised() -> Result<()> {
+    let broker = Broker::start(Options::new())?;
+    let mut held = RawConnection::open(&broker)?;
+    held.send(&request(API_VERSIONS, 0, 1, b""));
+    ensure!(matches!(held.reply()?, Reply::Frame(_)), "the first is served");
+    let mut limit = |value: &str, correlation_id: i32| -> Result<()> {
+        // IncrementalAlterConfigs version 0: of all brokers, set max.connections.
+        let mut body = 1_u32.to_be_bytes().to_vec();
+        body.push(4);
+        put_text(&mut body, b"");
+        body.extend(1_u32.to_be_bytes());
+        put_text(&mut body, b"max.connections");
+        body.push(0);
+        put_text(&mut body, value.as_bytes());
+        body.push(0);
+        held.send(&request(44, 0, correlation_id, &body));
+        let Reply::Frame(answer) = held.reply()? else {
+            bail!("the connection was closed");
+        };
+        // Correlation id, throttle time, one resource: its error code.
+        ensure!(answer.get(12..14) == Some(&[0, 0]), "{answer:?}");
+        Ok(())
+    };
+    limit("1", 2)?;
+    let mut waiting = RawConnection::open(&broker)?;
+    waiting.send(&request(API_VERSIONS, 0, 1, b""));
+    ensure!(!waiting.answers_within(Duration::from_millis(1500))?, "the second one had to wait");
+    limit("2", 3)?;
+    ensure!(matches!(waiting.reply()?, Reply::Frame(_)), "the second one is served");
+    Ok(())
+}
+
+#[test]
 fn connections_of_one_address_are_limited_and_idle_ones_closed() -> Result<()> {
     let options = Options::new()
         .set("max.connections.per.ip", "4")
