@@ -189,6 +189,39 @@ fn tombstones_stay_for_their_retention_and_then_go() {
 }
 
 #[test]
+fn the_newest_batch_and_the_sequences_of_those_that_went_stay_known() {
+    let disk = MemoryDisk::new();
+    let of = |sequence, value: Option<u8>| {
+        let value = value.map(|value| [value; 20]);
+        let mut builder = BatchBuilder::new(Compression::None).idempotent(7, 0, sequence);
+        builder.push(&NewRecord {
+            timestamp: 5,
+            key: Some(&[1]),
+            value: value.as_ref().map(|value| &value[..]),
+            headers: Vec::new(),
+        });
+        builder.build().unwrap()
+    };
+    let (_dir, log) = open(&disk);
+    for (sequence, value) in [(0, Some(1)), (1, Some(2)), (2, None)] {
+        append(&log, &of(sequence, value));
+    }
+    // Not as late as `roll` has it: producers would have expired.
+    log.roll_if_older(10, 0).unwrap();
+    log.sync(0).unwrap();
+    compact(&log, 0, 1_000);
+    compact(&log, RETENTION_MS, 1_000);
+    let (_dir, log) = open(&disk.crash(0));
+    assert_eq!(log.log_end_offset(), 3);
+    assert_eq!(committed(&log), [(2, (1, None))]);
+    for sequence in [0, 2] {
+        let again = of(sequence, Some(9));
+        let appended = log.append(&BatchHeader::parse(&again).unwrap(), &again, 0, 0, None).unwrap();
+        assert_eq!((appended.duplicate, appended.base_offset), (true, i64::from(sequence)));
+    }
+}
+
+#[test]
 fn aborted_records_go_and_open_transactions_are_left_alone() {
     let (_dir, log) = open(&MemoryDisk::new());
     append(&log, &batch(&[(1, Some(1))], Compression::None, None));

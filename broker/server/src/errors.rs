@@ -56,3 +56,69 @@ pub(crate) fn remote_error_code(error: &RemoteError) -> ErrorCode {
         RemoteError::Corrupt { .. } => ErrorCode::CorruptMessage,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, path::PathBuf};
+
+    use millstream_log::remote::TopicIdPartition;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// What Java's consumer knows in a Fetch answer; others make it throw IllegalStateException.
+    const KNOWN_IN_FETCH: [ErrorCode; 4] = [
+        ErrorCode::KafkaStorageError,
+        ErrorCode::CorruptMessage,
+        ErrorCode::OffsetOutOfRange,
+        ErrorCode::UnknownTopicOrPartition,
+    ];
+
+    #[test]
+    fn failed_reads_have_codes_that_consumers_know() {
+        let path = || PathBuf::from("x");
+        let of_log = [
+            LogError::Io {
+                operation: "read",
+                path: path(),
+                source: io::ErrorKind::UnexpectedEof.into(),
+            },
+            LogError::Corrupt {
+                path: path(),
+                position: 1,
+                reason: String::new(),
+            },
+            LogError::CorruptFile { path: path(), reason: "" },
+            LogError::Locked { path: path() },
+            LogError::Offline { path: path() },
+            LogError::Deleted { path: path() },
+            LogError::OutOfRange {
+                path: path(),
+                offset: 1,
+                start: 2,
+                end: 3,
+            },
+        ];
+        let partition = TopicIdPartition {
+            topic_id: Uuid::nil(),
+            partition: 0,
+        };
+        let of_tier = [
+            RemoteError::OutOfRange { partition, offset: 1 },
+            RemoteError::Unavailable {
+                partition,
+                offset: 1,
+                reason: String::new(),
+            },
+            RemoteError::Corrupt {
+                partition,
+                key: String::new(),
+                reason: String::new(),
+            },
+        ];
+        let codes = of_log.iter().map(log_error_code).chain(of_tier.iter().map(remote_error_code));
+        for code in codes {
+            assert!(KNOWN_IN_FETCH.contains(&code), "{code:?}");
+        }
+    }
+}

@@ -330,6 +330,22 @@ mod tests {
     }
 
     #[test]
+    fn the_epoch_after_the_largest_is_1() {
+        let sessions = FetchSessions::new(10);
+        let id = sessions.plan(&request(0, 0, &[(0, 1)]), 0).unwrap().session_id;
+        {
+            let state = sessions.state.lock().unwrap();
+            state.sessions[&id].lock().unwrap().epoch = i32::MAX;
+        }
+        sessions.plan(&request(id, i32::MAX, &[]), 0).unwrap();
+        sessions.plan(&request(id, 1, &[]), 0).unwrap();
+        assert_eq!(
+            sessions.plan(&request(id, 1, &[]), 0).err(),
+            Some(ErrorCode::InvalidFetchSessionEpoch)
+        );
+    }
+
+    #[test]
     fn only_news_is_told_and_the_served_go_to_the_back() {
         let sessions = FetchSessions::new(10);
         let first = sessions.plan(&request(0, 0, &[(0, 0), (1, 0)]), 0).unwrap();

@@ -45,7 +45,8 @@ pub(crate) fn honest_header(valid: &ValidBatch) -> BatchHeader {
 
 /// A batch made anew from its header and a record section.
 pub(crate) fn encode(header: &BatchHeader, codec: Compression, section: &[u8], record_count: i32) -> Result<(BatchHeader, Bytes), Refused> {
-    let failed = |reason: String| Refused::new(ErrorCode::UnknownServerError, reason);
+    // Not UNKNOWN_SERVER_ERROR: idempotent producers end on it.
+    let failed = |reason: String| Refused::new(ErrorCode::InvalidRecord, reason);
     let batch = off_turn(section.len(), || rebuild(header, codec, section, record_count)).map_err(|error| failed(error.to_string()))?;
     let header = BatchHeader::parse(&batch).map_err(|error| failed(error.to_string()))?;
     Ok((header, batch))

@@ -397,6 +397,8 @@ mod tests {
         for record in records {
             assert_eq!(refused_section(record, 1), ErrorCode::InvalidRecord, "{record:?}");
         }
+        assert_eq!(refused_section(&[], 1), ErrorCode::InvalidRecord, "a batch that is all header");
+        assert_eq!(refused_section(&[], i32::MAX), ErrorCode::InvalidRecord);
         let honest = [12, 0, 0, 0, 1, 1, 0];
         assert_eq!(refused_section(&honest, 1_000_000), ErrorCode::InvalidRecord);
         assert_eq!(refused_section(&[&honest[..], &honest].concat(), 1), ErrorCode::InvalidRecord);

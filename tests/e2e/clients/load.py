@@ -115,6 +115,25 @@ def read_numbered(bootstrap, topic, count):
 
 
 @scenario
+def find_by_time(bootstrap, topic, partition):
+    """The offset for a time is that of the first record from then on, to the record."""
+    place = TopicPartition(topic, int(partition), OFFSET_BEGINNING)
+    client = Consumer({"bootstrap.servers": bootstrap, "group.id": "by-time", "enable.auto.commit": False, "enable.partition.eof": True})
+    client.assign([place])
+    records, end = [], time.monotonic() + 60
+    while not records or records[-1] is not None:
+        check("the partition is read in time", time.monotonic() < end, len(records))
+        for message in client.consume(2000, 0.2):
+            records.append(None if message.error() else (message.timestamp()[1], message.offset()))
+    records.pop()
+    for index in range(0, len(records), max(1, len(records) // 40)):
+        timestamp = records[index][0]
+        expected = next(offset for at, offset in records if at >= timestamp)
+        found = client.offsets_for_times([TopicPartition(topic, int(partition), timestamp)], 20)[0].offset
+        check(f"the first record from {timestamp} on is found", found == expected, found, expected)
+
+
+@scenario
 def delete_below(bootstrap, topic, partition, offset):
     """Deletes the records of a partition below an offset; readers then begin there."""
     from confluent_kafka.admin import AdminClient

@@ -98,6 +98,22 @@ def redacted_and_diverted(bootstrap, topic, dead_letter_topic):
 
 
 @scenario
+def sequences_count_what_was_diverted(bootstrap, topic):
+    """A batch that loses its last record to a plugin counts in full: the producer's next batch must not look like a gap."""
+    client = Producer({"bootstrap.servers": bootstrap, "linger.ms": 100, "enable.idempotence": True})
+    errors = []
+    for dep_times in ([1, None], [2], [None, None], [3]):
+        for dep_time in dep_times:
+            value = json.dumps({"dep_time": dep_time, "tailnum": "N1"}).encode()
+            client.produce(topic, value, partition=0, on_delivery=lambda error, _: errors.append(error))
+        check("a batch is sent", client.flush(30) == 0)
+    check("every record is acknowledged", errors == [None] * 6, errors)
+    kept = take(reader(bootstrap, topic), 3)
+    found = [(m.offset(), json.loads(m.value())["dep_time"]) for m in kept]
+    check("what is kept is where it was", found == [(0, 1), (2, 2), (5, 3)], found)
+
+
+@scenario
 def reserved_headers_are_refused(bootstrap, topic):
     client, failures = Producer({"bootstrap.servers": bootstrap}), []
     client.produce(topic, b'{"n":1}', headers=[("millstream.dlq.topic", b"forged")], on_delivery=lambda e, _: failures.append(e))

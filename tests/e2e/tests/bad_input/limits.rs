@@ -79,6 +79,59 @@ fn answers_keep_the_order_of_requests_when_the_first_waits() -> Result<()> {
 }
 
 #[test]
+fn requests_behind_one_that_waits_are_begun() -> Result<()> {
+    let broker = Broker::start(Options::new())?;
+    broker.verb(&["topic", "create", "idle"])?;
+    broker.verb(&["topic", "create", "t"])?;
+    let mut connection = RawConnection::open(&broker)?;
+    connection.send(&request(1, 4, 1, &fetch("idle", 5_000, 1)));
+    for id in [2, 3] {
+        connection.send(&request(0, 3, id, &produce("t", -1)));
+    }
+    // Another client reads both records while the first answer is still to come.
+    let read = broker.verb_raw(&["consume", "t", "--from", "earliest", "--max", "2"], b"")?;
+    ensure!(read.status.success(), "{read:?}");
+    ensure!(!connection.answers_within(Duration::from_millis(1))?, "the fetch did not wait");
+    for id in [1, 2, 3] {
+        ensure!(correlation(connection.reply()?)? == id, "answer {id} is out of order");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_cluster_is_the_same_after_a_restart_and_has_an_address() -> Result<()> {
+    let mut broker = Broker::start(Options::new())?;
+    // Metadata version 2: brokers, cluster id, controller.
+    let told = |broker: &Broker| -> Result<(String, i32, String)> {
+        let mut connection = RawConnection::open(broker)?;
+        connection.send(&request(3, 2, 1, &0_u32.to_be_bytes()));
+        let Reply::Frame(answer) = connection.reply()? else {
+            bail!("the connection was closed");
+        };
+        let text = |at: usize| -> Result<(String, usize)> {
+            let length = usize::from(u16::from_be_bytes(*answer[at..].first_chunk().context("a length")?));
+            Ok((String::from_utf8(answer[at + 2..at + 2 + length].to_vec())?, at + 2 + length))
+        };
+        // Correlation id, one broker, its id.
+        ensure!(answer[4..8] == 1_u32.to_be_bytes(), "one broker");
+        let node = i32::from_be_bytes(*answer[8..].first_chunk().context("a node")?);
+        let (host, after) = text(12)?;
+        // Port, rack.
+        let (_, after) = (0, after + 4 + 2);
+        let (cluster, after) = text(after)?;
+        let controller = i32::from_be_bytes(*answer[after..].first_chunk().context("a controller")?);
+        ensure!(controller == node, "the controller is no broker");
+        Ok((host, node, cluster))
+    };
+    let before = told(&broker)?;
+    before.0.parse::<std::net::Ipv4Addr>().context("the host is an address")?;
+    broker.kill()?;
+    broker.restart()?;
+    ensure!(told(&broker)? == before, "{before:?}");
+    Ok(())
+}
+
+#[test]
 fn long_pipeline_is_answered_to_its_end() -> Result<()> {
     const REQUESTS: u32 = 100_000;
     let broker = Broker::start(Options::new())?;

@@ -1,10 +1,12 @@
 //! Plugins from push to view: what operators do, and what stock clients then see.
 
+use std::{process::Command, time::Duration};
+
 use anyhow::{Context, Result, ensure};
 use millstream_e2e::{
     broker::{Broker, Options},
     clients::{self, Ran},
-    http, places,
+    http, places, process,
 };
 use serde_json::Value;
 
@@ -136,6 +138,55 @@ fn views_are_read_by_kafka_python_whatever_they_hide() -> Result<()> {
     let broker = Broker::start(Options::new())?;
     create_views(&broker, "numbers")?;
     clients::scenario(&broker, SCRIPT, "views_by_kafka_python", &["numbers"])?;
+    Ok(())
+}
+
+#[test]
+fn views_and_diverted_batches_are_read_by_kafkajs() -> Result<()> {
+    let (modules, node) = (places::set_up("js/node_modules"), places::set_up("js/node"));
+    if !modules.exists() {
+        clients::skipped("target/js is missing; tests/setup/js.sh says why")?;
+        return Ok(());
+    }
+    let broker = Broker::start(Options::new())?;
+    create_views(&broker, "numbers")?;
+    let shows = |view: &str, n: u32| match view {
+        "sparse" => n == 500 || n == 501,
+        "all" => true,
+        "head" => n < 10,
+        _ => false,
+    };
+    let views = ["nothing", "sparse", "all", "head"];
+    let line = |n: u32| {
+        let flags = views.map(|view| format!("\"{view}\":{}", u32::from(n == 1000 || shows(view, n))));
+        format!("{{\"n\":{n},{}}}\n", flags.join(","))
+    };
+    let lines: String = (0..=1000).map(line).collect();
+    ensure!(broker.verb_raw(&["produce", "numbers"], lines.as_bytes())?.status.success());
+    // And a topic of whose first batch nothing is left.
+    bind_flights(&broker)?;
+    for (first, dep_time) in [(0, "null"), (2, "1")] {
+        let records: String = (first..first + 2)
+            .map(|n| format!("{{\"id\":{n},\"dep_time\":{dep_time},\"tailnum\":\"N{n}\"}}\n"))
+            .collect();
+        ensure!(broker.verb_raw(&["produce", "flights"], records.as_bytes())?.status.success());
+    }
+    let of_views = views.map(|view| (view, (0..=1000).filter(|n| *n == 1000 || shows(view, *n)).collect::<Vec<u32>>()));
+    for (topic, offsets) in of_views.into_iter().chain([("flights", vec![2, 3])]) {
+        let mut command = Command::new(&node);
+        command.env("NODE_PATH", &modules).arg(places::client_scripts().join("js/views.js"));
+        command.args([&broker.kafka, topic, &serde_json::to_string(&offsets)?]);
+        let finished = process::run(&mut command, b"", Duration::from_secs(60))?;
+        ensure!(finished.status.success(), "{topic}: {}", finished.stderr);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_producer_goes_on_after_its_last_record_was_diverted() -> Result<()> {
+    let broker = Broker::start(Options::new())?;
+    bind_flights(&broker)?;
+    clients::scenario(&broker, SCRIPT, "sequences_count_what_was_diverted", &["flights"])?;
     Ok(())
 }
 

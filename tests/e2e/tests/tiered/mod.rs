@@ -151,3 +151,15 @@ fn records_deleted_below_an_offset_in_the_bucket_stay_deleted() -> Result<()> {
     clients::scenario(&broker, SCRIPT, "delete_below", &[TOPIC, "0", "100"])?;
     Ok(())
 }
+
+#[test]
+fn times_are_found_in_the_bucket_to_the_record() -> Result<()> {
+    let broker = Broker::start(Options::tiered())?;
+    create_topic(&broker)?;
+    if clients::scenario(&broker, SCRIPT, "fill", &[TOPIC, RECORDS, RECORD_BYTES])? == Ran::Skipped {
+        return Ok(());
+    }
+    wait_until_trimmed(&broker)?;
+    clients::scenario(&broker, SCRIPT, "find_by_time", &[TOPIC, "0"])?;
+    Ok(())
+}

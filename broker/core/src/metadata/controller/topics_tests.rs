@@ -276,6 +276,7 @@ fn internal_topics_fit_a_single_broker() {
 #[test]
 fn a_wish_creates_a_users_topic_with_defaults() {
     let mut cluster = Cluster::with_topics(&["t"]);
+    cluster.fixed.insert("num.partitions".to_owned(), "4".to_owned());
     let wishes = [
         Wish {
             name: "u".to_owned(),
@@ -288,6 +289,7 @@ fn a_wish_creates_a_users_topic_with_defaults() {
     ];
     let reply = cluster.run(|context| auto_create_topics(context, &wishes));
     assert_eq!(codes(&reply), [ErrorCode::None, ErrorCode::TopicAlreadyExists]);
+    assert_eq!(cluster.image.topic("u").unwrap().partitions.len(), 4);
 }
 
 #[test]
