@@ -116,14 +116,8 @@ impl Admission {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).all < self.limits.max
     }
 
-    /// As `admit`, by what is configured now.
-    pub fn seat(&mut self, broker: &Broker, ip: IpAddr) -> Option<Seat> {
-        self.refresh(broker);
-        self.admit(ip)
-    }
-
     /// A seat; `None` if the address has all that it may.
-    fn admit(&self, ip: IpAddr) -> Option<Seat> {
+    pub fn admit(&self, ip: IpAddr) -> Option<Seat> {
         let ip = ip.to_canonical();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let max = self.limits.max_of.get(&ip).copied().unwrap_or(self.limits.max_per_ip);

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    admission::{Admission, Complaints, Pace},
+    admission::{Admission, Complaints, Pace, Seat},
     connection::{self, Ended, Limits},
 };
 use crate::broker::Broker;
@@ -78,28 +78,28 @@ impl Listener {
         let complaints = Arc::new(Complaints::default());
         let mut pace = Pace::new(admission.per_second());
         let mut connections = JoinSet::new();
+        // What was accepted while there was room and is too much by now: it waits as those in the listener's queue do.
+        let mut accepted: Option<(TcpStream, SocketAddr)> = None;
         loop {
             admission.refresh(&broker);
             pace.set(admission.per_second());
+            let has_room = admission.has_room();
+            if let Some((stream, peer)) = accepted.take_if(|_| has_room) {
+                match admission.admit(peer.ip()) {
+                    Some(seat) => {
+                        let (broker, limits, complaints) = (Arc::clone(&broker), Arc::clone(&limits), Arc::clone(&complaints));
+                        connections.spawn(run(stream, peer, seat, broker, limits, complaints));
+                    }
+                    None => complaints.about(|suppressed| {
+                        tracing::warn!(%peer, suppressed, "connection refused: its address has reached max.connections.per.ip");
+                    }),
+                }
+                continue;
+            }
             tokio::select! {
                 // Cancel safe: what is not accepted yet waits in the listener's queue.
-                accepted = pace.turn(self.listener.accept()), if admission.has_room() => match accepted {
-                    Ok((stream, peer)) => match admission.seat(&broker, peer.ip()) {
-                        Some(seat) => {
-                            let (broker, limits, complaints) = (Arc::clone(&broker), Arc::clone(&limits), Arc::clone(&complaints));
-                            connections.spawn(async move {
-                                match broker.quotas.connect(&broker.metadata.image(), peer.ip()) {
-                                    Ok(()) => run(stream, peer, Arc::clone(&broker), limits, &complaints).await,
-                                    Err(throttle_ms) => keep_waiting(stream, peer, &broker, throttle_ms, &complaints).await,
-                                }
-                                drop(seat);
-                                broker.shares.connection_ended(&broker, SocketAddr::new(peer.ip(), peer.port())).await;
-                            });
-                        }
-                        None => complaints.about(|suppressed| {
-                            tracing::warn!(%peer, suppressed, "connection refused: its address has reached max.connections.per.ip");
-                        }),
-                    },
+                next = pace.turn(self.listener.accept()), if has_room => match next {
+                    Ok(next) => accepted = Some(next),
                     Err(error) => {
                         tracing::warn!(%error, "accept failed");
                         tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -107,7 +107,7 @@ impl Listener {
                 },
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 // Cancel safe: it only waits, for a limit that may be raised.
-                () = tokio::time::sleep(FULL_CHECK), if !admission.has_room() => {}
+                () = tokio::time::sleep(FULL_CHECK), if !has_room => {}
                 () = broker.stopped() => break,
             }
         }
@@ -131,7 +131,20 @@ async fn keep_waiting(stream: TcpStream, peer: SocketAddr, broker: &Broker, thro
     drop(stream);
 }
 
-async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: Arc<Limits>, complaints: &Complaints) {
+/// Serves a connection, if its address may have it, to its end.
+async fn run(stream: TcpStream, peer: SocketAddr, seat: Seat, broker: Arc<Broker>, limits: Arc<Limits>, complaints: Arc<Complaints>) {
+    match broker.quotas.connect(&broker.metadata.image(), peer.ip()) {
+        Ok(()) => serve(stream, peer, Arc::clone(&broker), limits, &complaints).await,
+        Err(throttle_ms) => keep_waiting(stream, peer, &broker, throttle_ms, &complaints).await,
+    }
+    drop(seat);
+    broker
+        .shares
+        .connection_ended(&broker, SocketAddr::new(peer.ip(), peer.port()))
+        .await;
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>, limits: Arc<Limits>, complaints: &Complaints) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "set TCP_NODELAY");
     }
