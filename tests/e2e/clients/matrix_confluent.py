@@ -28,8 +28,19 @@ def codec_check(codec):
         round_trip(run, shapes(), compression_type=codec)
 
 
+def compression_check(codec):
+    @check(codec, f"with compression.type={codec} a topic takes more than max.message.bytes only if it shrinks")
+    def compression_is_on(run):
+        topic, failures = create(run, "small", max_message_bytes=20_000), []
+        client = producer(run, compression_type=codec)
+        client.produce(topic, bytes(500_000), on_delivery=lambda error, _: failures.append(error and error.code()))
+        client.flush(20)
+        equal(failures, [KafkaError.MSG_SIZE_TOO_LARGE if codec == "none" else None])
+
+
 for name in CODECS:
     codec_check(name)
+    compression_check(name)
 
 
 @check("headers", "repeated names, null, empty, binary and large header values come back in order")
