@@ -53,6 +53,8 @@ pub(crate) mod update_features;
 pub(crate) mod write_txn_markers;
 
 mod decisions;
+#[cfg(test)]
+mod fetch_tests;
 mod topology;
 
 use std::collections::BTreeSet;
