@@ -31,7 +31,7 @@ def codec_check(codec):
 def compression_check(codec):
     @check(codec, f"with compression.type={codec} a topic takes more than max.message.bytes only if it shrinks")
     def compression_is_on(run):
-        topic, failures = create(run, "small", max_message_bytes=20_000), []
+        topic, failures = create(run, "small", max_message_bytes=40_000), []
         client = producer(run, compression_type=codec)
         client.produce(topic, bytes(500_000), on_delivery=lambda error, _: failures.append(error and error.code()))
         client.flush(20)

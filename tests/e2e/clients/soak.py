@@ -459,7 +459,11 @@ def move_once(stage, client, member, sender, messages):
 
 def offset_of(admin, topic, number, spec, isolation=IsolationLevel.READ_UNCOMMITTED):
     where = TopicPartition(topic, number)
-    return admin.list_offsets({where: spec}, isolation_level=isolation, request_timeout=10)[where].result().offset
+    offset = admin.list_offsets({where: spec}, isolation_level=isolation, request_timeout=10)[where].result().offset
+    if offset < -1:
+        # librdkafka's "no offset": it was not told one, and does not say so.
+        raise KafkaException(KafkaError(KafkaError._INVALID_ARG, f"{topic}-{number} has offset {offset}"))
+    return offset
 
 
 def ask_bounds(stage, admin, topic, number, last=False):
