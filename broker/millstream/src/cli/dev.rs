@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
+use millstream_core::metadata::configs::Overrides;
 use millstream_server::log_levels::LogLevels;
 
 use super::{args::assignment, output};
@@ -58,9 +59,13 @@ impl Dev {
         };
         // A setting that is given twice, or is one of ours, has its last value.
         let ours = DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let settings = ours.chain(self.settings).collect();
+        let settings: Overrides = ours.chain(self.settings).collect();
+        let node_id = match settings.get("node.id") {
+            Some(id) => id.trim().parse().with_context(|| format!("node.id={id}"))?,
+            None => 1,
+        };
         let options = NodeOptions {
-            node_id: 1,
+            node_id,
             data_dir: data_dir.clone(),
             kafka: SocketAddr::from((Ipv4Addr::LOCALHOST, self.kafka_port)),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin_port)),

@@ -190,6 +190,7 @@ mod tests {
             ("[broker]\nnum.partitons = 4\n", "num.partitons"),
             ("[broker]\nnum.partitions = 'many'\n", "many"),
             ("[broker]\nnum.partitions = [1]\n", "num.partitions"),
+            ("[broker]\nnode.id = 7\n", "node.id is 1"),
             ("[listeners]\nkafka = '192.0.2.1:9092'\n", "--allow-insecure"),
             ("[listeners]\nkafka = '0.0.0.0:9092'\n", "advertised"),
         ] {

@@ -80,6 +80,15 @@ impl NodeOptions {
         if self.node_id < 0 {
             bail!("node id {} is negative; -1 is Kafka's \"no leader\"", self.node_id);
         }
+        for (name, value, word) in [
+            ("node.id", self.node_id.to_string(), "[node] id"),
+            ("listeners", self.kafka.to_string(), self.words.kafka),
+            ("log.dirs", self.data_dir.display().to_string(), self.words.data_dir),
+        ] {
+            if self.settings.get(name).is_some_and(|given| given.trim() != value) {
+                bail!("{name} is {value}; set it with {word}");
+            }
+        }
         Ok(self.broker_config().check()?)
     }
 
