@@ -100,14 +100,19 @@ pub fn connections_of(quotas: &BTreeMap<QuotaEntity, QuotaValues>, ip: &str) -> 
 pub struct TokenBucket {
     tokens: f64,
     at_ms: i64,
+    /// As of the last refill: clients have different quotas.
+    quota: f64,
+    burst: f64,
 }
 
 impl TokenBucket {
     /// A full bucket.
-    pub fn new(now_ms: i64, burst: f64) -> Self {
+    pub fn new(now_ms: i64, quota: f64, burst: f64) -> Self {
         Self {
             tokens: burst,
             at_ms: now_ms,
+            quota,
+            burst,
         }
     }
 
@@ -116,6 +121,7 @@ impl TokenBucket {
         let elapsed_ms = now_ms.saturating_sub(self.at_ms).max(0);
         self.tokens = (self.tokens + quota * elapsed_ms as f64 / 1_000.0).min(burst);
         self.at_ms = now_ms;
+        (self.quota, self.burst) = (quota, burst);
     }
 
     /// Takes permits; gives them back if the number is negative.
@@ -124,21 +130,21 @@ impl TokenBucket {
     }
 
     /// How long it takes until there is something left, in milliseconds; 0 if there is.
-    pub fn wait_ms(&self, quota: f64) -> i64 {
+    pub fn wait_ms(&self) -> i64 {
         if self.tokens >= 0.0 {
             0
-        } else if quota > 0.0 {
-            (-self.tokens / quota * 1_000.0).min(i32::MAX.into()).ceil() as i64
+        } else if self.quota > 0.0 {
+            (-self.tokens / self.quota * 1_000.0).min(i32::MAX.into()).ceil() as i64
         } else {
             i32::MAX.into()
         }
     }
 
     /// Whether it is as good as a new one.
-    pub fn is_full(&self, now_ms: i64, quota: f64, burst: f64) -> bool {
+    pub fn is_full(&self, now_ms: i64) -> bool {
         let mut later = self.clone();
-        later.refill(now_ms, quota, burst);
-        later.tokens >= burst
+        later.refill(now_ms, self.quota, self.burst);
+        later.tokens >= self.burst
     }
 }
 
@@ -253,19 +259,19 @@ mod tests {
     #[test]
     fn a_bucket_lets_something_large_begin_and_then_wait() {
         let (quota, burst) = (2.0, 20.0);
-        let mut bucket = TokenBucket::new(0, burst);
+        let mut bucket = TokenBucket::new(0, quota, burst);
         bucket.take(50.0);
-        assert_eq!(bucket.wait_ms(quota), 15_000);
+        assert_eq!(bucket.wait_ms(), 15_000);
         bucket.refill(14_000, quota, burst);
-        assert_eq!(bucket.wait_ms(quota), 1_000);
+        assert_eq!(bucket.wait_ms(), 1_000);
         bucket.refill(15_000, quota, burst);
-        assert_eq!(bucket.wait_ms(quota), 0);
+        assert_eq!(bucket.wait_ms(), 0);
         bucket.take(3.0);
         bucket.take(-3.0);
-        assert!(!bucket.is_full(20_000, quota, burst) && bucket.is_full(25_000, quota, burst));
-        bucket.refill(1_000_000, quota, burst);
+        assert!(!bucket.is_full(20_000) && bucket.is_full(25_000));
+        bucket.refill(1_000_000, 0.0, burst);
         bucket.take(21.0);
-        assert_eq!(bucket.wait_ms(0.0), i64::from(i32::MAX));
+        assert_eq!(bucket.wait_ms(), i64::from(i32::MAX));
     }
 
     #[test]

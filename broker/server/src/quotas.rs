@@ -80,16 +80,16 @@ impl Quotas {
         let (now_ms, burst) = (self.now_ms(), quota * self.mutation_window_seconds);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= METERS_KEPT && buckets.len().is_power_of_two() {
-            buckets.retain(|_, bucket| !bucket.is_full(now_ms, quota, burst));
+            buckets.retain(|_, bucket| !bucket.is_full(now_ms));
         }
-        let bucket = buckets.entry(entity).or_insert_with(|| TokenBucket::new(now_ms, burst));
+        let bucket = buckets.entry(entity).or_insert_with(|| TokenBucket::new(now_ms, quota, burst));
         bucket.refill(now_ms, quota, burst);
-        let wait_ms = bucket.wait_ms(quota);
+        let wait_ms = bucket.wait_ms();
         if is_strict && permits > 0.0 && wait_ms > 0 {
             return Err(wait_ms);
         }
         bucket.take(permits);
-        Ok(if is_strict { 0 } else { bucket.wait_ms(quota) })
+        Ok(if is_strict { 0 } else { bucket.wait_ms() })
     }
 
     /// Counts a connection from an address (KIP-612). One above the address's quota is not to be served: `Err` is how long it is to be
