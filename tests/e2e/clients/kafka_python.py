@@ -3,6 +3,7 @@
 
 import time
 
+from kafka_python_poll import poll
 from scenario import check, main, scenario, skip, until
 
 try:
@@ -53,16 +54,10 @@ def produce_all(bootstrap, topic, records, **config):
 
 
 def take(client, count, deadline_s=40):
-    records, end, patience = [], time.monotonic() + deadline_s, time.monotonic() + 8
+    records, end = [], time.monotonic() + deadline_s
     while len(records) < count and time.monotonic() < end:
-        for batch in client.poll(200, max_records=count - len(records)).values():
+        for batch in poll(client, 200, max_records=count - len(records)).values():
             records += batch
-        if time.monotonic() > patience and not client.assignment():
-            # A member that assigned nothing to itself, and leaves it at that: see groups_rebalance.
-            topics = sorted(client.subscription())
-            client.unsubscribe()
-            client.subscribe(topics)
-            patience = time.monotonic() + 8
     check(f"{count} records arrive", len(records) == count, len(records))
     return records
 
@@ -107,25 +102,12 @@ def idempotent_producer(bootstrap):
 def groups_rebalance(bootstrap):
     create(bootstrap, "shared", 4)
 
-    def member():
-        """A member with partitions. kafka-python 3.0 can ask for the metadata of no topic at all before it subscribes, then assigns
-        nothing to itself and leaves it at that; such a one is replaced."""
-        for _ in range(5):
-            client = consumer(bootstrap, "sharing", "shared")
-            end = time.monotonic() + 10
-            while time.monotonic() < end:
-                client.poll(50)
-                if client.assignment():
-                    return client
-            client.close()
-        return check("a new member is given partitions", False)
-
-    first = member()
+    first = consumer(bootstrap, "sharing", "shared")
 
     def assigned(*clients):
         for client in clients:
             # Long enough for a rebalance to end within one poll: a join that a poll gives up starts the next rebalance.
-            client.poll(500)
+            poll(client, 500)
         return [{partition.partition for partition in client.assignment()} for client in clients]
 
     until("a lone member gets all partitions", lambda: assigned(first) == [{0, 1, 2, 3}])

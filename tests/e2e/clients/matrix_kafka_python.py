@@ -20,8 +20,9 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 import matrix_kafka_python_admin  # noqa: F401 (registers its checks)
+from kafka_python_poll import poll
 from matrix import CODECS, check, equal, holds, lacks, main, shapes, until
-from matrix_kafka_python_kit import consumer, create, poll, producer, read, record, round_trip, send, send_values, take
+from matrix_kafka_python_kit import consumer, create, producer, read, record, round_trip, send, send_values, take
 
 ASSIGNORS = {"range": RangePartitionAssignor, "roundrobin": RoundRobinPartitionAssignor, "sticky": StickyPartitionAssignor}
 

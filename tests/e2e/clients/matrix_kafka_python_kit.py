@@ -4,9 +4,8 @@ import time
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
+from kafka_python_poll import poll
 from matrix import equal, holds
-
-NOTHING_ASSIGNED_S = 4
 
 
 def admin(run):
@@ -30,9 +29,7 @@ def producer(run, **config):
 def consumer(run, group, *topics, **config):
     """A member that starts at the beginning and commits only when asked."""
     options = {"enable_auto_commit": False, "heartbeat_interval_ms": 500, "session_timeout_ms": 6000, "fetch_max_wait_ms": 100, **config}
-    client = KafkaConsumer(*topics, bootstrap_servers=run.bootstrap, group_id=run.name(group), auto_offset_reset="earliest", **options)
-    client.idle_since = time.monotonic()
-    return client
+    return KafkaConsumer(*topics, bootstrap_servers=run.bootstrap, group_id=run.name(group), auto_offset_reset="earliest", **options)
 
 
 def send(client, topic, records, **extra):
@@ -45,20 +42,6 @@ def send(client, topic, records, **extra):
 
 def send_values(run, topic, values, **extra):
     send(producer(run), topic, [(None, value, []) for value in values], **extra)
-
-
-def poll(client, timeout_ms, **options):
-    """Polls a consumer. kafka-python 3.0 can ask for the metadata of no topic at all before it subscribes, then assigns nothing to
-    itself and leaves it at that; a member that has nothing for a while subscribes anew."""
-    found = client.poll(timeout_ms, **options)
-    subscribed = client.subscription()
-    if not subscribed or client.assignment():
-        client.idle_since = time.monotonic()
-    elif time.monotonic() - client.idle_since > NOTHING_ASSIGNED_S:
-        client.unsubscribe()
-        client.subscribe(list(subscribed))
-        client.idle_since = time.monotonic()
-    return found
 
 
 def take(client, count, deadline_s=25):

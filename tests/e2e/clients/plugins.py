@@ -4,6 +4,7 @@
 import json
 import time
 
+from kafka_python_poll import poll
 from scenario import check, main, scenario, skip, until
 
 try:
@@ -170,7 +171,7 @@ def views_by_kafka_python(bootstrap, source):
         seen, offsets = [], [*shown, 1000]
 
         def caught_up():
-            for batch in client.poll(200).values():
+            for batch in poll(client, 200).values():
                 seen.extend(record.offset for record in batch)
             return len(seen) >= len(offsets)
 
