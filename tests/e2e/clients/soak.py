@@ -239,12 +239,14 @@ class Member:
         # of the new protocol if something was on its way when it left.
         self.is_new_each_time = self.is_incremental and not is_new
         self.left_early = False
+        self.is_leaving = False
         self.former = []
 
     def join(self):
         if self.left_early or self.lives > 0 and self.is_new_each_time:
             self.replace()
         self.lives += 1
+        self.is_leaving = False
         self.name = f"{self.base}-{self.lives}"
         self.client.subscribe(self.topics, on_assign=self.on_assign, on_revoke=self.on_revoke, on_lost=self.on_lost)
 
@@ -255,6 +257,7 @@ class Member:
     def leave(self):
         """Gives back what it has; when the broker does not answer it gives up."""
         start, had_nothing = time.monotonic(), not self.positions
+        self.is_leaving = True
         try:
             self.client.unsubscribe()
         except KafkaException:
@@ -274,7 +277,8 @@ class Member:
         self.stage.history.event({"holds": {"group": self.group, "member": self.name, "partitions": [place(*where) for where in held], "lost": lost}})
 
     def on_assign(self, client, partitions):
-        if client is not self.client:
+        if client is not self.client or self.is_leaving:
+            # librdkafka can serve an assignment that has waited in its queue until the member leaves; by then it may be another's.
             return
         self.note()
         starts = []

@@ -97,7 +97,9 @@ final class ShareGroups {
             long start = System.nanoTime();
             waits.subscribe(List.of(partition.topic()));
             List<ConsumerRecord<String, String>> again = poll(waits, 2);
-            Expect.equal("delivered again", List.of("v-0 2", "v-1 2"), counts(again));
+            Expect.equal("delivered again", List.of("v-0", "v-1"), again.stream().map(ConsumerRecord::value).toList());
+            // The first member's client may fetch ahead, and so hold them in vain a second time; it does with Apache Kafka too.
+            Expect.that("as a later delivery", again.stream().allMatch(record -> record.deliveryCount().orElseThrow() >= 2), counts(again));
             long took = (System.nanoTime() - start) / 1_000_000;
             Expect.that("not before the lock timed out, ms", took > LOCK_MS - 5000, took);
             acknowledge(waits, again, AcknowledgeType.ACCEPT);
