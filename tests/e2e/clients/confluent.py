@@ -171,6 +171,62 @@ def groups_rebalance(bootstrap):
         check(f"{strategy} rebalances as members come and go", True)
 
 
+# What two members are told (+ given, - taken, how many partitions) as the second one comes and goes: as often as by Apache Kafka 4.2.
+TOLD = {
+    "range": (["+4", "-4", "+2", "-2", "+4", "-4"], ["+2", "-2"]),
+    "cooperative-sticky": (["+4", "-2", "+0", "+0", "+2", "-4"], ["+0", "+2", "-2"]),
+    "consumer": (["+4", "-2", "+2", "-4"], ["+2", "-2"]),
+}
+
+
+@scenario
+def rebalances_are_counted(bootstrap, kind):
+    topic = f"counted-{kind}"
+    create(bootstrap, topic, 4)
+    clients, told = [], ([], [])
+
+    def join(events):
+        settings = {"bootstrap.servers": bootstrap, "group.id": topic}
+        if kind == "consumer":
+            clients.append(Consumer({**settings, "group.protocol": "consumer"}))
+        else:
+            settings |= {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300}
+            clients.append(Consumer({**settings, "partition.assignment.strategy": kind}))
+
+        def on_assign(_, partitions):
+            # How often a member of the new protocol is told that it keeps what it has is a matter of time.
+            if partitions or kind != "consumer":
+                events.append(f"+{len(partitions)}")
+
+        clients[-1].subscribe(
+            [topic],
+            on_assign=on_assign,
+            on_revoke=lambda _, partitions: events.append(f"-{len(partitions)}"),
+            on_lost=lambda _, partitions: events.append(f"lost {len(partitions)}"),
+        )
+
+    def owned():
+        for client in clients:
+            client.poll(0.05)
+        return [len(client.assignment()) for client in clients]
+
+    def settle(wanted):
+        until(f"they own {wanted}", lambda: owned() == wanted)
+        end, before = time.monotonic() + 1, [list(events) for events in told]
+        while time.monotonic() < end:
+            owned()
+        check("some heartbeats later nobody was told anything more", before == list(told), before, told)
+
+    join(told[0])
+    settle([4])
+    join(told[1])
+    settle([2, 2])
+    clients.pop().close()
+    settle([4])
+    clients.pop().close()
+    check(f"{kind}: they were told as often as by Apache Kafka", told == TOLD[kind], told)
+
+
 @scenario
 def commit_and_resume(bootstrap):
     create(bootstrap, "resumed", 2)

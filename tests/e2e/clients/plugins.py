@@ -2,6 +2,8 @@
 """What stock clients see of plugins: refusals, dead letters, views. See scenario.py for how it is called."""
 
 import json
+import socket
+import struct
 import time
 
 from kafka_python_poll import poll
@@ -9,6 +11,7 @@ from scenario import check, main, scenario, skip, until
 
 try:
     from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+    from confluent_kafka.admin import AdminClient, OffsetSpec
 except ImportError as error:
     skip(f"confluent-kafka: {error}")
 
@@ -112,6 +115,54 @@ def sequences_count_what_was_diverted(bootstrap, topic):
     kept = take(reader(bootstrap, topic), 3)
     found = [(m.offset(), json.loads(m.value())["dep_time"]) for m in kept]
     check("what is kept is where it was", found == [(0, 1), (2, 2), (5, 3)], found)
+
+
+def text(value):
+    return struct.pack(">h", len(value)) + value.encode()
+
+
+def call(bootstrap, api_key, version, body):
+    """One request on a connection of its own; the answer behind its header."""
+    host, port = bootstrap.split(":")
+    frame = struct.pack(">hhi", api_key, version, 7) + text("raw") + body
+    with socket.create_connection((host, int(port)), 20) as connection:
+        connection.sendall(struct.pack(">i", len(frame)) + frame)
+        stream = connection.makefile("rb")
+        answer = stream.read(struct.unpack(">i", stream.read(4))[0])
+    check("the answer is to the request", answer[:4] == struct.pack(">i", 7), answer)
+    return answer[4:]
+
+
+@scenario
+def resent_batches_are_not_diverted_again(bootstrap, topic, dead_letter_topic):
+    """A producer that missed the answer sends the same batch again: it is told the same, and nobody gets two dead letters."""
+    try:
+        from kafka.record.default_records import DefaultRecordBatchBuilder
+    except ImportError as error:
+        skip(f"kafka-python: {error}")
+    # InitProducerId 0 without a transactional id; Produce 3 with one batch.
+    error, producer_id, epoch = struct.unpack(">hqh", call(bootstrap, 22, 0, struct.pack(">hi", -1, 60_000))[4:])
+    check("a producer id is given", error == 0, error)
+
+    def send(base_sequence, dep_times):
+        batch = DefaultRecordBatchBuilder(2, 0, 0, producer_id, epoch, base_sequence, 1 << 16)
+        for index, dep_time in enumerate(dep_times):
+            value = json.dumps({"dep_time": dep_time, "tailnum": "N1"}).encode()
+            batch.append(index, 1_700_000_000_000, None, value, [])
+        batch = bytes(batch.build())
+        body = struct.pack(">hhii", -1, -1, 20_000, 1) + text(topic) + struct.pack(">iii", 1, 0, len(batch)) + batch
+        return struct.unpack(">hqqi", call(bootstrap, 0, 3, body)[4 + 2 + len(topic) + 4 + 4 :])
+
+    answers = [send(0, [None, 1, None]) for _ in range(3)] + [send(3, [2]), send(0, [None, 1, None])]
+    check("resent, it is where it was", [answer[:2] for answer in answers] == [(0, 0)] * 3 + [(0, 3), (0, 0)], answers)
+    check("the last ones are sent", send(4, [3, None])[:2] == (0, 4))
+    kept = [(message.offset(), json.loads(message.value())["dep_time"]) for message in take(reader(bootstrap, topic), 3)]
+    check("what is kept is there once", kept == [(1, 1), (3, 2), (4, 3)], kept)
+    letters = [message.offset() for message in take(reader(bootstrap, dead_letter_topic), 3)]
+    check("and so is what was diverted", letters == [0, 1, 2], letters)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    end = admin.list_offsets({TopicPartition(dead_letter_topic, 0): OffsetSpec.latest()})[TopicPartition(dead_letter_topic, 0)].result().offset
+    check("without any more", end == 3, end)
 
 
 @scenario

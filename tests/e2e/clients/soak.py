@@ -5,6 +5,7 @@ The history's form is that of the crate millstream-history, which judges it. Eve
 killed: a call whose outcome nobody knows is written down as unknown. See scenario.py for how it is called.
 """
 
+import itertools
 import json
 import os
 import queue
@@ -507,10 +508,12 @@ def ask_epoch(stage, topic, number, epoch=0):
 def observe(stage):
     """Asks where logs start and end, and for offsets by time; deletes records now and then."""
     admin = AdminClient(stage.config())
-    while not stage.stop.wait(0.1):
+    for turn in itertools.count():
+        if stage.stop.wait(0.1):
+            break
         for topic, (partitions, _) in TOPICS.items():
             bounds = ask_bounds(stage, admin, topic, random.randrange(partitions))
-            if topic == "trimmed" and bounds and random.random() < 0.1:
+            if topic == "trimmed" and bounds and turn % 3 == 0:
                 before = random.randint(bounds[0], bounds[2])
                 call = stage.history.invoke({"delete_records": {"partition": place(topic, 0), "before": before}})
                 try:

@@ -88,7 +88,7 @@ fn check_substance(history: &History) -> Result<()> {
         ("transactions committed", 20),
         ("transactions aborted", 3),
         ("committed offsets found", 10),
-        ("bounds told", 50),
+        ("bounds told", 25),
         ("offsets by time and epoch told", 10),
         ("assignments", 10),
         ("deletions", 1),

@@ -40,6 +40,17 @@ fn librdkafka_groups_rebalance_with_every_assignor() -> Result<()> {
     check("groups_rebalance")
 }
 
+/// librdkafka's own tests count them too.
+#[test]
+fn librdkafka_members_see_as_many_rebalances_as_with_kafka() -> Result<()> {
+    let options = Options::new().set("group.consumer.heartbeat.interval.ms", "500");
+    let broker = Broker::start(options.set("group.consumer.min.heartbeat.interval.ms", "500"))?;
+    for kind in ["range", "cooperative-sticky", "consumer"] {
+        clients::scenario(&broker, SCRIPT, "rebalances_are_counted", &[kind])?;
+    }
+    Ok(())
+}
+
 #[test]
 fn librdkafka_group_resumes_at_its_commit() -> Result<()> {
     check("commit_and_resume")

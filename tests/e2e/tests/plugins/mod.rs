@@ -191,6 +191,15 @@ fn a_producer_goes_on_after_its_last_record_was_diverted() -> Result<()> {
 }
 
 #[test]
+fn resent_batches_are_not_diverted_again() -> Result<()> {
+    let broker = Broker::start(Options::new())?;
+    bind_flights(&broker)?;
+    let topics = ["flights", "flights.dead-letter"];
+    clients::scenario(&broker, SCRIPT, "resent_batches_are_not_diverted_again", &topics)?;
+    Ok(())
+}
+
+#[test]
 fn a_view_of_many_idle_partitions_shows_the_last_one_too() -> Result<()> {
     let broker = Broker::start(Options::new())?;
     broker.verb(&["topic", "create", "wide", "--partitions", "48"])?;
