@@ -41,6 +41,8 @@ const FILE_NAME: &str = "cleaner";
 const INDEX_INTERVAL_BYTES: u32 = 4096;
 /// Memory that one key takes, about: a hash of 16 bytes, an offset, the tree around them.
 pub const KEY_BYTES: usize = 48;
+/// Readers that began before a pass have ended when it is this old.
+const READERS_MS: i64 = 60_000;
 /// Most bytes that one batch may decompress to.
 const SECTION_BYTES_MAX: usize = 256 << 20;
 
@@ -190,6 +192,9 @@ impl Log {
     pub fn compact(&self, options: &CompactOptions<'_>) -> Result<Option<Compacted>, LogError> {
         self.check()?;
         let mut state = self.cleaner.lock().unwrap_or_else(PoisonError::into_inner);
+        // A pass took the records of aborted transactions, so nobody will ask for their outcomes.
+        let without_aborted = state.horizon(options.now_ms, READERS_MS);
+        self.appender().producers.forget_below(without_aborted);
         let segments = self.compactable(options.now_ms, options.stable_end, options.lag_ms_min);
         let first_dirty = state.first_dirty().max(self.log_start_offset());
         let Some(end_offset) = segments
@@ -202,7 +207,7 @@ impl Log {
         let mut pass = Pass {
             log: self,
             options,
-            aborted: self.aborted_between(0, end_offset),
+            aborted: by_producer(self.aborted_between(0, end_offset)),
             horizon: state.horizon(options.now_ms, options.delete_retention_ms),
             last_offsets: BTreeMap::new(),
             end_offset,
@@ -265,10 +270,19 @@ fn hash(key: &[u8]) -> u128 {
     digest.first_chunk::<16>().map_or(0, |half| u128::from_be_bytes(*half))
 }
 
+/// A producer's transactions follow each other: they are in the order of their markers too.
+fn by_producer(aborted: Vec<AbortedTransaction>) -> BTreeMap<i64, Vec<AbortedTransaction>> {
+    let mut producers: BTreeMap<i64, Vec<AbortedTransaction>> = BTreeMap::new();
+    for transaction in aborted {
+        producers.entry(transaction.producer_id).or_default().push(transaction);
+    }
+    producers
+}
+
 struct Pass<'a> {
     log: &'a Log,
     options: &'a CompactOptions<'a>,
-    aborted: Vec<AbortedTransaction>,
+    aborted: BTreeMap<i64, Vec<AbortedTransaction>>,
     /// Tombstones and markers below may go.
     horizon: i64,
     /// Of the dirty part's keys.
@@ -296,11 +310,13 @@ impl Pass<'_> {
     }
 
     fn is_aborted(&self, header: &BatchHeader) -> bool {
-        let covers = |transaction: &AbortedTransaction| {
-            transaction.producer_id == header.producer_id
-                && (transaction.first_offset..=transaction.last_offset).contains(&header.base_offset)
+        let Some(aborted) = self.aborted.get(&header.producer_id).filter(|_| header.is_transactional()) else {
+            return false;
         };
-        header.is_transactional() && self.aborted.iter().any(covers)
+        let next = aborted.partition_point(|transaction| transaction.last_offset < header.base_offset);
+        aborted
+            .get(next)
+            .is_some_and(|transaction| transaction.first_offset <= header.base_offset)
     }
 
     /// Whether it was not told to stop.
@@ -456,6 +472,10 @@ impl Pass<'_> {
         for segment in group {
             remove_segment_files(disk, &log.dir, segment.base_offset)?;
         }
+        for inner in group.iter().skip(1) {
+            // The states of producers are kept where segments begin and end.
+            remove_file(disk, &log.dir, inner.base_offset, "snapshot")?;
+        }
         let path = log.dir.join(file_name(cleaned.base_offset, "log"));
         let cleaned = Arc::new(cleaned.renamed(path));
         // Before the segment has its name: without the index nobody would know where it ends, if its last batches are gone.
@@ -480,14 +500,17 @@ fn section(header: &BatchHeader, batch: &Bytes) -> Result<Bytes, String> {
 
 fn remove_segment_files(disk: &dyn Disk, dir: &Path, base_offset: i64) -> Result<(), LogError> {
     // The index first: one that belongs to other bytes must not be found.
-    for extension in ["idx", "log"] {
-        let path = dir.join(file_name(base_offset, extension));
-        match disk.remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(LogError::io("delete", path)(error)),
-            _ => {}
-        }
+    remove_file(disk, dir, base_offset, "idx")?;
+    remove_file(disk, dir, base_offset, "log")
+}
+
+/// Removes a file of the log, if it is there.
+fn remove_file(disk: &dyn Disk, dir: &Path, offset: i64, extension: &str) -> Result<(), LogError> {
+    let path = dir.join(file_name(offset, extension));
+    match disk.remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LogError::io("delete", path)(error)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Completes swaps that were committed and discards what was not, before a log is opened; first offset of each completed one and of what
@@ -500,12 +523,12 @@ pub(crate) fn finish_swaps(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<i64, 
             let path = dir.join(name);
             disk.remove_file(&path).map_err(LogError::io("delete", path))?;
         } else if let Some((base, next)) = swap_range(name) {
-            for base_offset in names
-                .iter()
-                .filter_map(|name| offset_of_name(name, "log"))
-                .filter(|offset| (base..next).contains(offset))
-            {
+            let offsets = |extension| names.iter().filter_map(move |name| offset_of_name(name, extension));
+            for base_offset in offsets("log").filter(|offset| (base..next).contains(offset)) {
                 remove_segment_files(disk, dir, base_offset)?;
+            }
+            for inner in offsets("snapshot").filter(|offset| (base + 1..next).contains(offset)) {
+                remove_file(disk, dir, inner, "snapshot")?;
             }
             let path = dir.join(file_name(base, "log"));
             // As in a pass: a segment has an index that knows where it ends before it has its name.

@@ -111,7 +111,7 @@ impl Recovery<'_> {
             }
             let (segment, whole) = self.open_segment(base, next_base)?;
             if next_base.is_none() {
-                segment.touch(self.now_ms);
+                segment.recover_age(self.now_ms);
             }
             let end = segment.next_offset();
             segments.push(Arc::new(segment));

@@ -98,10 +98,12 @@ impl Segment {
         self.first_append_ms.load(Ordering::Acquire)
     }
 
-    /// Counts a recovered active segment's age from now on.
-    pub fn touch(&self, now_ms: i64) {
+    /// Counts a recovered active segment's age from its earliest record, as far as that is in the past.
+    pub fn recover_age(&self, now_ms: i64) {
         if self.len() > 0 {
-            self.first_append_ms.store(now_ms, Ordering::Release);
+            let earliest_ms = self.min_timestamp.load(Ordering::Acquire);
+            let first_append_ms = if earliest_ms < 0 { now_ms } else { earliest_ms.min(now_ms) };
+            self.first_append_ms.store(first_append_ms, Ordering::Release);
         }
     }
 

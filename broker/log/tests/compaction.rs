@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use millstream_log::{CompactOptions, Log, LogConfig, LogDir, LogDirOptions, TransactionState, disk::MemoryDisk};
+use millstream_log::{
+    CompactOptions, Log, LogConfig, LogDir, LogDirOptions, TransactionState,
+    disk::{Disk, MemoryDisk},
+};
 use millstream_protocol::{
     compression::Compression,
     record::{BatchBuilder, BatchHeader, Marker, NewRecord, RecordIter, split_batches},
@@ -14,10 +17,14 @@ use proptest::prelude::*;
 const RETENTION_MS: i64 = 1_000;
 
 fn open(disk: &MemoryDisk) -> (Arc<LogDir>, Arc<Log>) {
+    open_at(disk, 0)
+}
+
+fn open_at(disk: &MemoryDisk, now_ms: i64) -> (Arc<LogDir>, Arc<Log>) {
     let dir = LogDir::open(LogDirOptions {
         path: "/data".into(),
         disk: Arc::new(disk.clone()),
-        clock: Arc::new(|| 0),
+        clock: Arc::new(move || now_ms),
     })
     .unwrap();
     let config = LogConfig {
@@ -239,11 +246,15 @@ fn aborted_records_go_and_open_transactions_are_left_alone() {
     let bytes = log.read(0, 100, 1 << 20, true).unwrap().unwrap().bytes().unwrap();
     let data = split_batches(bytes).filter(|item| !item.as_ref().unwrap().0.is_control());
     assert_eq!(data.count(), 1, "nothing of what was aborted is left");
+    assert_eq!(log.aborted_between(0, 100).len(), 2, "readers may still hold what was there before");
+    compact(&log, 60_000, 1_000);
+    assert_eq!(log.aborted_between(0, 100), [], "nobody needs to know of it any longer");
 }
 
 #[test]
 fn small_segments_are_merged_and_memory_is_bounded() {
-    let (_dir, log) = open(&MemoryDisk::new());
+    let disk = MemoryDisk::new();
+    let (_dir, log) = open(&disk);
     for round in 0..40_u8 {
         append(
             &log,
@@ -270,6 +281,21 @@ fn small_segments_are_merged_and_memory_is_bounded() {
         log.sealed_segments().len()
     );
     assert_eq!(committed(&log).len(), 7);
+    let names = disk.list(log.dir()).unwrap();
+    let snapshots = names.iter().filter(|name| name.ends_with(".snapshot")).count();
+    assert!(snapshots <= log.sealed_segments().len() + 1, "{names:?}");
+}
+
+#[test]
+fn a_segment_is_as_old_after_a_restart_as_before() {
+    let disk = MemoryDisk::new();
+    let (_dir, log) = open(&disk);
+    append(&log, &batch(&[(1, Some(1))], Compression::None, None));
+    log.sync(0).unwrap();
+    for (now_ms, is_rolled) in [(5 + 999, false), (5 + 1_000, true)] {
+        let (_dir, log) = open_at(&disk.crash(0), now_ms - 1);
+        assert_eq!(log.roll_if_older(now_ms, 1_000).unwrap(), is_rolled, "{now_ms}");
+    }
 }
 
 #[derive(Debug, Clone)]
