@@ -1,6 +1,6 @@
 //! DeleteRecords: moves the start of partitions' logs, and says where they start now.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use millstream_core::metadata::{ClusterImage, configs::CleanupPolicy};
 use millstream_protocol::{
@@ -11,6 +11,7 @@ use millstream_protocol::{
         delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
     },
 };
+use tokio::time::Instant;
 
 use crate::{
     broker::{Broker, Named},
@@ -25,6 +26,7 @@ const NO_LOW_WATERMARK: i64 = -1;
 
 /// Handles a request.
 pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    await_appended(&broker, &request).await;
     // Files are deleted and a checkpoint is written, so all of it runs off the runtime.
     let deletion = tokio::task::spawn_blocking(move || {
         let image = broker.metadata.image();
@@ -38,6 +40,28 @@ pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: Dele
     DeleteRecordsResponse {
         topics,
         ..Default::default()
+    }
+}
+
+/// Waits for what is appended but not safe yet, as far as the request's time allows: with acks=1 a producer may know of it already.
+async fn await_appended(broker: &Broker, request: &DeleteRecordsRequest) {
+    let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let image = broker.metadata.image();
+    for topic in &request.topics {
+        for asked in &topic.partitions {
+            let Ok(partition) = find(broker, &image, &topic.name, asked.partition_index) else {
+                continue;
+            };
+            let log_end = partition.log().log_end_offset();
+            let wanted = if asked.offset == UP_TO_HIGH_WATERMARK {
+                log_end
+            } else {
+                asked.offset
+            };
+            if wanted <= log_end && tokio::time::timeout_at(deadline, partition.wait_for(wanted)).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -89,7 +113,10 @@ fn target(policy: CleanupPolicy, offset: i64, high_watermark: i64) -> Result<i64
 
 #[cfg(test)]
 mod tests {
+    use millstream_protocol::{KString, record::BatchHeader};
+
     use super::*;
+    use crate::handlers::fetch_tests::{self, batch, context};
 
     const DELETE: CleanupPolicy = CleanupPolicy {
         delete: true,
@@ -130,5 +157,30 @@ mod tests {
             ),
             Ok(10)
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_appended_but_not_safe_yet_is_waited_for() {
+        let broker = fetch_tests::broker(1).await;
+        let topic = Arc::clone(broker.metadata.image().topic("t").unwrap());
+        for (number, asked) in [(0, 3), (1, UP_TO_HIGH_WATERMARK)] {
+            let partition = broker.partition(&topic, number).unwrap();
+            let bytes = batch();
+            partition.append(&BatchHeader::parse(&bytes).unwrap(), &bytes, 0, None).unwrap();
+            let request = DeleteRecordsRequest {
+                topics: vec![DeleteRecordsTopic {
+                    name: KString::from_static("t"),
+                    partitions: vec![DeleteRecordsPartition {
+                        partition_index: number,
+                        offset: asked,
+                    }],
+                }],
+                timeout_ms: 60_000,
+            };
+            let response = handle(Arc::clone(&broker), context(2), request).await;
+            let result = &response.topics[0].partitions[0];
+            assert_eq!((result.error_code, result.low_watermark), (0, 3));
+        }
+        broker.shutdown().await.unwrap();
     }
 }

@@ -93,7 +93,7 @@ impl RemoteLog for SlowBucket {
     }
 }
 
-fn batch() -> Bytes {
+pub(super) fn batch() -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     builder.push(&NewRecord {
         timestamp: 5,
@@ -105,7 +105,7 @@ fn batch() -> Bytes {
 }
 
 /// A broker with a topic whose partitions have two records each, the first of them in the bucket only.
-async fn broker(asked_at_a_time: i32) -> Arc<Broker> {
+pub(super) async fn broker(asked_at_a_time: i32) -> Arc<Broker> {
     let options = LogDirOptions {
         path: "/data".into(),
         disk: Arc::new(MemoryDisk::new()),
@@ -160,16 +160,19 @@ async fn broker(asked_at_a_time: i32) -> Arc<Broker> {
     broker
 }
 
-async fn fetch_all(broker: &Arc<Broker>, max_wait_ms: i32) -> FetchResponse {
-    let context = RequestContext {
-        version: 12,
+pub(super) fn context(version: i16) -> RequestContext {
+    RequestContext {
+        version,
         client_id: KString::from_static("c"),
         client_address: [127, 0, 0, 1].into(),
         client_port: 1,
         principal: ANONYMOUS,
         mute: Arc::default(),
         software: Arc::default(),
-    };
+    }
+}
+
+async fn fetch_all(broker: &Arc<Broker>, max_wait_ms: i32) -> FetchResponse {
     let partitions = (0..PARTITIONS).map(|partition| FetchPartition {
         partition,
         fetch_offset: 0,
@@ -191,7 +194,7 @@ async fn fetch_all(broker: &Arc<Broker>, max_wait_ms: i32) -> FetchResponse {
         }],
         ..FetchRequest::default()
     };
-    fetch::handle(Arc::clone(broker), context, request).await
+    fetch::handle(Arc::clone(broker), context(12), request).await
 }
 
 /// Partitions with records, and without an error.
