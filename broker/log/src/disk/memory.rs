@@ -9,7 +9,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{Disk, DiskFile, FileMode};
@@ -18,6 +18,7 @@ use super::{Disk, DiskFile, FileMode};
 #[derive(Debug, Clone, Default)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
+    syncs_go_on: Arc<Condvar>,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +30,7 @@ struct State {
     locked: Vec<PathBuf>,
     capacity_bytes: Option<u64>,
     syncs_until_failure: Option<u64>,
+    syncs_are_held: bool,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -83,6 +85,7 @@ impl MemoryDisk {
                 names,
                 ..State::default()
             })),
+            syncs_go_on: Arc::default(),
         }
     }
 
@@ -94,6 +97,12 @@ impl MemoryDisk {
     /// The sync after `successes` more successful ones fails.
     pub fn fail_sync_after(&self, successes: u64) {
         self.state().syncs_until_failure = Some(successes);
+    }
+
+    /// While held, syncs of files wait.
+    pub fn hold_syncs(&self, held: bool) {
+        self.state().syncs_are_held = held;
+        self.syncs_go_on.notify_all();
     }
 
     /// Flips one bit of a file, durably.
@@ -292,7 +301,9 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.disk.state();
+        let go_on = &self.disk.syncs_go_on;
+        let state = go_on.wait_while(self.disk.state(), |state| state.syncs_are_held);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
         state.sync_allowed()?;
         let bytes = state.files[self.id].bytes.clone();
         state.files[self.id].durable = bytes;

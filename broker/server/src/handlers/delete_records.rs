@@ -113,6 +113,7 @@ fn target(policy: CleanupPolicy, offset: i64, high_watermark: i64) -> Result<i64
 
 #[cfg(test)]
 mod tests {
+    use millstream_log::disk::MemoryDisk;
     use millstream_protocol::{KString, record::BatchHeader};
 
     use super::*;
@@ -161,11 +162,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_appended_but_not_safe_yet_is_waited_for() {
-        let broker = fetch_tests::broker(1).await;
+        let disk = MemoryDisk::new();
+        let broker = fetch_tests::broker(&disk, 1).await;
         let topic = Arc::clone(broker.metadata.image().topic("t").unwrap());
         for (number, asked) in [(0, 3), (1, UP_TO_HIGH_WATERMARK)] {
             let partition = broker.partition(&topic, number).unwrap();
             let bytes = batch();
+            disk.hold_syncs(true);
             partition.append(&BatchHeader::parse(&bytes).unwrap(), &bytes, 0, None).unwrap();
             let request = DeleteRecordsRequest {
                 topics: vec![DeleteRecordsTopic {
@@ -177,7 +180,11 @@ mod tests {
                 }],
                 timeout_ms: 60_000,
             };
-            let response = handle(Arc::clone(&broker), context(2), request).await;
+            let mut deletion = tokio::spawn(handle(Arc::clone(&broker), context(2), request));
+            let early = tokio::time::timeout(Duration::from_millis(20), &mut deletion).await;
+            disk.hold_syncs(false);
+            assert!(early.is_err(), "{early:?}");
+            let response = deletion.await.unwrap();
             let result = &response.topics[0].partitions[0];
             assert_eq!((result.error_code, result.low_watermark), (0, 3));
         }

@@ -105,10 +105,10 @@ pub(super) fn batch() -> Bytes {
 }
 
 /// A broker with a topic whose partitions have two records each, the first of them in the bucket only.
-pub(super) async fn broker(asked_at_a_time: i32) -> Arc<Broker> {
+pub(super) async fn broker(disk: &MemoryDisk, asked_at_a_time: i32) -> Arc<Broker> {
     let options = LogDirOptions {
         path: "/data".into(),
-        disk: Arc::new(MemoryDisk::new()),
+        disk: Arc::new(disk.clone()),
         clock: Arc::new(|| 0),
     };
     let any = "127.0.0.1:0".parse().unwrap();
@@ -208,14 +208,14 @@ fn answered(response: &FetchResponse) -> usize {
 
 #[tokio::test]
 async fn cold_partitions_are_read_side_by_side() {
-    let broker = broker(PARTITIONS).await;
+    let broker = broker(&MemoryDisk::new(), PARTITIONS).await;
     assert_eq!(answered(&fetch_all(&broker, 60_000).await), PARTITIONS as usize);
     broker.shutdown().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_bucket_that_does_not_answer_holds_nobody_longer_than_he_waits() {
-    let broker = broker(PARTITIONS + 1).await;
+    let broker = broker(&MemoryDisk::new(), PARTITIONS + 1).await;
     let response = timeout(Duration::from_secs(60), fetch_all(&broker, 200)).await;
     assert_eq!(answered(&response.unwrap()), 0);
     broker.shutdown().await.unwrap();
