@@ -43,7 +43,7 @@ pub use config::LogConfig;
 pub use dir::{LogDir, LogDirOptions};
 pub use error::{AppendError, LogError};
 pub use log::{Appended, Log, OpenMode};
-pub use producer::{ProducerEntry, ProducerStates, TransactionState, VerificationGuard};
+pub use producer::{FirstBatch, ProducerEntry, ProducerStates, TransactionState, VerificationGuard};
 pub use read::{LogRead, TimestampAndOffset};
 pub use sync::LogObserver;
 pub use transactions::AbortedTransaction;

@@ -17,7 +17,7 @@ use crate::{
     compact::CleanerState,
     dir::Health,
     disk::{Disk, read_file},
-    producer::{ProducerStates, Sequence, TransactionState, VerificationGuard},
+    producer::{FirstBatch, ProducerStates, Sequence, TransactionState, VerificationGuard},
     remote::{EpochEntry, SealedSegment},
     segment::{Segment, file_name},
     sync::LogObserver,
@@ -295,8 +295,13 @@ impl Log {
     }
 
     /// Whether a producer's transaction is open on this log under its epoch, before a batch of it is appended.
-    pub fn transaction_state(&self, producer_id: i64, epoch: i16) -> TransactionState {
-        self.appender().producers.transaction_state(producer_id, epoch)
+    pub fn transaction_state(&self, first: FirstBatch) -> TransactionState {
+        self.appender().producers.transaction_state(first)
+    }
+
+    /// The coordinator refused for good what the guard was for.
+    pub fn forget_verification(&self, producer_id: i64, guard: VerificationGuard) {
+        self.appender().producers.forget_verification(producer_id, guard);
     }
 
     /// First offset that readers of committed records may not see while the log is safe up to `high_watermark`.

@@ -75,6 +75,29 @@ impl ProducerEntry {
     }
 }
 
+/// The first batch of a transaction that a producer wants to write to a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstBatch {
+    /// Its producer.
+    pub producer_id: i64,
+    /// Its producer's epoch.
+    pub epoch: i16,
+    /// Sequence number of its first record, -1 if it has none.
+    pub base_sequence: i32,
+    /// Whether each transaction has an epoch, and so sequences from 0, of its own (version 2 of KIP-890).
+    pub is_version_two: bool,
+}
+
+/// What is known of a producer that waits to be verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Verification {
+    guard: VerificationGuard,
+    epoch: i16,
+    /// Of the batches that wait: none with a higher one may be the first.
+    lowest_sequence: i32,
+    is_version_two: bool,
+}
+
 /// That a transaction's coordinator knows of this partition, so that a first batch may be appended; void once a marker comes in between (KIP-890).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerificationGuard(u64);
@@ -102,8 +125,8 @@ pub(crate) enum Sequence {
 pub struct ProducerStates {
     producers: BTreeMap<i64, ProducerEntry>,
     transactions: Transactions,
-    /// Who is being verified. Not in snapshots.
-    guards: BTreeMap<i64, VerificationGuard>,
+    /// Who is being verified, by producer. Not in snapshots.
+    verifications: BTreeMap<i64, Verification>,
     next_guard: u64,
 }
 
@@ -136,20 +159,41 @@ impl ProducerStates {
     }
 
     /// Whether a producer's transaction is open here; if not, what its first batch needs.
-    pub(crate) fn transaction_state(&mut self, producer_id: i64, epoch: i16) -> TransactionState {
-        let is_current = self.producers.get(&producer_id).is_some_and(|entry| entry.epoch == epoch);
+    pub(crate) fn transaction_state(&mut self, first: FirstBatch) -> TransactionState {
+        let producer_id = first.producer_id;
+        let is_current = self.producers.get(&producer_id).is_some_and(|entry| entry.epoch == first.epoch);
         if is_current && self.transactions.open_since(producer_id).is_some() {
             return TransactionState::Open;
         }
-        if self.guards.len() >= GUARDS_MAX {
-            // Those that are being verified ask again.
-            self.guards.clear();
+        if self.verifications.len() >= GUARDS_MAX && !self.verifications.contains_key(&producer_id) {
+            let oldest = self.verifications.iter().min_by_key(|(_, known)| known.guard.0);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.verifications.remove(&oldest);
+            }
         }
         let next_guard = &mut self.next_guard;
-        TransactionState::Unverified(*self.guards.entry(producer_id).or_insert_with(|| {
+        let known = self.verifications.entry(producer_id).or_insert_with(|| {
             *next_guard += 1;
-            VerificationGuard(*next_guard)
-        }))
+            Verification {
+                guard: VerificationGuard(*next_guard),
+                epoch: first.epoch,
+                lowest_sequence: first.base_sequence,
+                is_version_two: first.is_version_two,
+            }
+        });
+        if first.epoch > known.epoch {
+            (known.epoch, known.lowest_sequence) = (first.epoch, first.base_sequence);
+        } else if first.epoch == known.epoch {
+            known.lowest_sequence = known.lowest_sequence.min(first.base_sequence);
+        }
+        TransactionState::Unverified(known.guard)
+    }
+
+    /// The coordinator refused for good.
+    pub(crate) fn forget_verification(&mut self, producer_id: i64, guard: VerificationGuard) {
+        if self.verifications.get(&producer_id).is_some_and(|known| known.guard == guard) {
+            self.verifications.remove(&producer_id);
+        }
     }
 
     /// Checks that a transactional batch continues an open transaction or was verified after the last marker.
@@ -163,7 +207,7 @@ impl ProducerStates {
             _ if !header.is_transactional() || header.is_control() => Ok(()),
             // A newer epoch must not carry on an older one's transaction: its abort comes first.
             (Some(_), Some(entry)) if header.producer_epoch == entry.epoch => Ok(()),
-            (None, _) if guard.is_some() && self.guards.get(&producer_id).copied() == guard => Ok(()),
+            (None, _) if guard.is_some() && self.verifications.get(&producer_id).map(|known| known.guard) == guard => Ok(()),
             _ => Err(AppendError::InvalidTransactionState {
                 producer_id,
                 epoch: header.producer_epoch,
@@ -204,11 +248,10 @@ impl ProducerStates {
 
     /// Checks a batch of records against its producer's state, without changing it.
     pub(crate) fn check(&self, header: &BatchHeader) -> Result<Sequence, AppendError> {
-        let Some(entry) = self.producers.get(&header.producer_id) else {
-            // The producer may be known to have expired, so any sequence starts it anew.
-            return Ok(Sequence::Next);
-        };
         let producer_id = header.producer_id;
+        let Some(entry) = self.producers.get(&producer_id) else {
+            return self.check_first(header, true).map(|()| Sequence::Next);
+        };
         if header.producer_epoch < entry.epoch {
             return Err(AppendError::FencedProducerEpoch {
                 producer_id,
@@ -233,10 +276,28 @@ impl ProducerStates {
         let last = entry.batches.back().filter(|_| header.producer_epoch == entry.epoch);
         let expected = last.map_or(0, |last| last.last_sequence.wrapping_add(1) & i32::MAX);
         if found == expected {
-            return Ok(Sequence::Next);
+            return self.check_first(header, entry.batches.is_empty()).map(|()| Sequence::Next);
         }
         Err(AppendError::OutOfOrderSequence {
             producer_id,
+            found,
+            expected,
+        })
+    }
+
+    /// Checks the first batch of a transaction. Where batches were sent one after the other, and the first of them was told to come again,
+    /// the next must not take its place. Otherwise a producer that is not known begins with any sequence, as it may have expired.
+    fn check_first(&self, header: &BatchHeader, is_new: bool) -> Result<(), AppendError> {
+        let Some(known) = self.verifications.get(&header.producer_id).filter(|_| header.is_transactional()) else {
+            return Ok(());
+        };
+        let found = header.base_sequence;
+        let expected = if known.is_version_two && is_new { 0 } else { known.lowest_sequence };
+        if found <= expected {
+            return Ok(());
+        }
+        Err(AppendError::OutOfOrderSequence {
+            producer_id: header.producer_id,
             found,
             expected,
         })
@@ -257,7 +318,7 @@ impl ProducerStates {
             if let Some(marker) = marker {
                 entry.coordinator_epoch = marker.coordinator_epoch;
                 self.transactions.ended(header.producer_id, header.base_offset, marker.commit);
-                self.guards.remove(&header.producer_id);
+                self.verifications.remove(&header.producer_id);
             }
             return;
         }
@@ -274,7 +335,7 @@ impl ProducerStates {
             });
         }
         if header.is_transactional() {
-            self.guards.remove(&header.producer_id);
+            self.verifications.remove(&header.producer_id);
             self.transactions.continued(header.producer_id, header.base_offset);
         }
     }
@@ -448,28 +509,75 @@ mod tests {
         (BatchHeader { base_offset, ..header }, marker)
     }
 
+    fn first(epoch: i16, base_sequence: i32, is_version_two: bool) -> FirstBatch {
+        FirstBatch {
+            producer_id: 9,
+            epoch,
+            base_sequence,
+            is_version_two,
+        }
+    }
+
+    #[test]
+    fn no_batch_takes_the_place_of_an_earlier_one_that_was_told_to_come_again() {
+        for is_version_two in [false, true] {
+            let mut states = ProducerStates::default();
+            states.transaction_state(first(0, 3, is_version_two));
+            states.transaction_state(first(0, 4, is_version_two));
+            assert!(matches!(
+                states.check(&transactional(0, 4, 0)),
+                Err(AppendError::OutOfOrderSequence { found: 4, .. })
+            ));
+            // Only where each transaction begins at 0 is it known that 3 cannot be the first.
+            assert_eq!(states.check(&transactional(0, 3, 0)).is_ok(), !is_version_two);
+            // A later epoch begins anew.
+            states.transaction_state(first(1, 0, is_version_two));
+            assert_eq!(states.check(&transactional(1, 0, 0)).unwrap(), Sequence::Next);
+            assert!(states.check(&transactional(1, 1, 0)).is_err());
+        }
+    }
+
+    #[test]
+    fn too_many_verifications_cost_the_oldest() {
+        let mut states = ProducerStates::default();
+        let ask = |states: &mut ProducerStates, producer_id| match states.transaction_state(FirstBatch {
+            producer_id,
+            ..first(0, 0, true)
+        }) {
+            TransactionState::Unverified(guard) => guard,
+            TransactionState::Open => panic!("nothing is open"),
+        };
+        let guards: Vec<_> = (0..=GUARDS_MAX as i64).map(|id| ask(&mut states, id)).collect();
+        assert_ne!(ask(&mut states, 0), guards[0], "the oldest has to ask again");
+        assert_eq!(ask(&mut states, 2), guards[2]);
+        states.forget_verification(2, guards[3]);
+        assert_eq!(ask(&mut states, 2), guards[2], "not its own");
+        states.forget_verification(2, guards[2]);
+        assert_ne!(ask(&mut states, 2), guards[2]);
+    }
+
     #[test]
     fn a_transaction_begins_only_after_it_was_verified_and_no_marker_came_between() {
         let mut states = ProducerStates::default();
-        let first = transactional(0, 0, 0);
-        let TransactionState::Unverified(guard) = states.transaction_state(9, 0) else {
+        let begin = transactional(0, 0, 0);
+        let TransactionState::Unverified(guard) = states.transaction_state(first(0, 0, false)) else {
             panic!("nothing is open")
         };
-        assert!(states.check_transaction(&first, None).is_err());
-        assert!(states.check_transaction(&first, Some(guard)).is_ok());
+        assert!(states.check_transaction(&begin, None).is_err());
+        assert!(states.check_transaction(&begin, Some(guard)).is_ok());
         let (header, end) = marker(1, 0, false);
         states.apply(&header, Some(end));
         assert!(
-            states.check_transaction(&first, Some(guard)).is_err(),
+            states.check_transaction(&begin, Some(guard)).is_err(),
             "the transaction was aborted meanwhile"
         );
-        let TransactionState::Unverified(guard) = states.transaction_state(9, 1) else {
+        let TransactionState::Unverified(guard) = states.transaction_state(first(1, 0, false)) else {
             panic!("nothing is open")
         };
-        let first = transactional(1, 0, 1);
-        assert!(states.check_transaction(&first, Some(guard)).is_ok());
-        states.apply(&first, None);
-        assert_eq!(states.transaction_state(9, 1), TransactionState::Open);
+        let begin = transactional(1, 0, 1);
+        assert!(states.check_transaction(&begin, Some(guard)).is_ok());
+        states.apply(&begin, None);
+        assert_eq!(states.transaction_state(first(1, 0, false)), TransactionState::Open);
         assert!(states.check_transaction(&transactional(1, 1, 2), None).is_ok());
         assert!(states.check_transaction(&transactional(2, 0, 2), None).is_err(), "another epoch");
         assert!(

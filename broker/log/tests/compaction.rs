@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use millstream_log::{
-    CompactOptions, Log, LogConfig, LogDir, LogDirOptions, TransactionState,
+    CompactOptions, FirstBatch, Log, LogConfig, LogDir, LogDirOptions, TransactionState,
     disk::{Disk, MemoryDisk},
 };
 use millstream_protocol::{
@@ -59,7 +59,13 @@ fn batch(pairs: &[Pair], codec: Compression, producer: Option<(i64, i32)>) -> By
 
 fn append(log: &Log, batch: &Bytes) {
     let header = BatchHeader::parse(batch).unwrap();
-    let guard = match log.transaction_state(header.producer_id, header.producer_epoch) {
+    let first = FirstBatch {
+        producer_id: header.producer_id,
+        epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        is_version_two: false,
+    };
+    let guard = match log.transaction_state(first) {
         TransactionState::Unverified(guard) => Some(guard),
         TransactionState::Open => None,
     };

@@ -105,10 +105,9 @@ impl TransactionCoordinator {
         );
         let mut aborted = transaction.clone();
         aborted.state = TransactionState::PrepareAbort;
-        // Two steps under version 2: one is what a retried end of the fenced producer would name.
-        let step = if aborted.version == TransactionVersion::Two { 2 } else { 1 };
-        aborted.producer.epoch = aborted.producer.epoch.saturating_add(step);
-        aborted.last_epoch = -1;
+        // One that asks for a new epoch, or under version 2 gives the transaction up, may go on with this one, as nobody else has it.
+        aborted.last_epoch = aborted.producer.epoch;
+        aborted.producer.epoch = aborted.producer.epoch.saturating_add(1);
         aborted.last_update_ms = now_ms;
         decision.ended.push(aborted.ended(transactional_id));
         decision.records.push(TransactionRecord {

@@ -332,7 +332,7 @@ async fn transaction_guard(
         id: header.producer_id,
         epoch: header.producer_epoch,
     };
-    let guard = guard_for(broker, partition, transactional_id, producer, context.version).await;
+    let guard = guard_for(broker, partition, transactional_id, producer, header.base_sequence, context.version).await;
     guard.map_err(|code| Refused::new(code, format!("the transaction of {transactional_id:?} does not allow this write")))
 }
 

@@ -13,6 +13,7 @@ use millstream_protocol::{
         txn_offset_commit_request::TxnOffsetCommitRequestPartition,
         txn_offset_commit_response::{TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic},
     },
+    record::NO_SEQUENCE,
 };
 
 use crate::{
@@ -79,7 +80,7 @@ async fn commit_within(
         TransactionVersion::One
     };
     let partition = broker.groups.partition_of(broker, &commit.group_id).await?;
-    let verified = verified_write(broker, &partition, transactional_id, producer, version).await;
+    let verified = verified_write(broker, &partition, transactional_id, producer, NO_SEQUENCE, version).await;
     let guard = verified.map_err(|error| match error {
         // What clients of version 1 know from before there was a verification.
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,

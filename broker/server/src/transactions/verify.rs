@@ -7,21 +7,29 @@
 use std::sync::Arc;
 
 use millstream_core::txn::{AddPartitions, ProducerIdAndEpoch, TransactionVersion};
-use millstream_log::{TransactionState, VerificationGuard};
+use millstream_log::{FirstBatch, TransactionState, VerificationGuard};
 use millstream_protocol::ErrorCode;
 
 use super::one_partition;
 use crate::{broker::Broker, partition::Partition};
 
-/// What the first batch of a transaction needs to be appended; nothing if the transaction is already open on the partition.
+/// What the first batch of a transaction needs to be appended; nothing if the transaction is already open on the partition. `base_sequence`
+/// is the batch's, -1 if it has none.
 pub(crate) async fn verified_write(
     broker: &Arc<Broker>,
     partition: &Partition,
     transactional_id: &str,
     producer: ProducerIdAndEpoch,
+    base_sequence: i32,
     version: TransactionVersion,
 ) -> Result<Option<VerificationGuard>, ErrorCode> {
-    let TransactionState::Unverified(guard) = partition.log().transaction_state(producer.id, producer.epoch) else {
+    let first = FirstBatch {
+        producer_id: producer.id,
+        epoch: producer.epoch,
+        base_sequence,
+        is_version_two: version == TransactionVersion::Two,
+    };
+    let TransactionState::Unverified(guard) = partition.log().transaction_state(first) else {
         return Ok(None);
     };
     let number = partition.id.partition;
@@ -42,7 +50,21 @@ pub(crate) async fn verified_write(
             broker.transactions.add_partitions(broker, request).await
         }
     };
+    if verified.is_err_and(|error| !is_passing(error)) {
+        partition.log().forget_verification(producer.id, guard);
+    }
     verified.map(|()| Some(guard))
+}
+
+/// The batch will come again.
+fn is_passing(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::ConcurrentTransactions
+            | ErrorCode::NotCoordinator
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::CoordinatorLoadInProgress
+    )
 }
 
 /// [`verified_write`] with the codes that producers expect: they know INVALID_PRODUCER_EPOCH where transaction requests have
@@ -52,6 +74,7 @@ pub(crate) async fn guard_for(
     partition: &Partition,
     transactional_id: &str,
     producer: ProducerIdAndEpoch,
+    base_sequence: i32,
     produce_version: i16,
 ) -> Result<Option<VerificationGuard>, ErrorCode> {
     /// First version whose writes add partitions.
@@ -63,7 +86,7 @@ pub(crate) async fn guard_for(
     } else {
         TransactionVersion::One
     };
-    let verified = verified_write(broker, partition, transactional_id, producer, version).await;
+    let verified = verified_write(broker, partition, transactional_id, producer, base_sequence, version).await;
     verified.map_err(|error| match error {
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
         ErrorCode::TransactionAbortable if produce_version < KNOWS_ABORTABLE => ErrorCode::InvalidTxnState,
