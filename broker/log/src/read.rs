@@ -1,6 +1,6 @@
 //! Reading a log: by offset, by time.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use bytes::Bytes;
 use millstream_protocol::{
@@ -130,15 +130,16 @@ impl Log {
         Ok(None)
     }
 
-    /// The record with the largest timestamp below `up_to` among the local segments; the first of equals.
-    pub fn max_timestamp(&self, up_to: i64) -> Result<Option<TimestampAndOffset>, LogError> {
+    /// The record with the largest timestamp among the local segments; the first of equals.
+    pub fn max_timestamp(&self) -> Result<Option<TimestampAndOffset>, LogError> {
+        let start = self.log_start_offset();
         let mut best: Option<(i64, i64, Arc<Segment>)> = None;
         for segment in self
             .segments()
             .iter()
-            .filter(|segment| segment.base_offset < up_to && segment.len() > 0)
+            .filter(|segment| segment.len() > 0 && segment.next_offset() > start)
         {
-            let (timestamp, batch) = max_timestamp_below(segment, up_to)?;
+            let (timestamp, batch) = max_timestamp_from(segment, start)?;
             if timestamp >= 0 && best.as_ref().is_none_or(|(largest, ..)| timestamp > *largest) {
                 best = Some((timestamp, batch, Arc::clone(segment)));
             }
@@ -147,26 +148,30 @@ impl Log {
         for item in segment.headers_from(segment.position_before_offset(batch)?) {
             let (position, header) = item?;
             if header.base_offset >= batch {
-                return find_record(&segment, position, &header, |record| record.timestamp == header.max_timestamp);
+                let largest: Cell<Option<TimestampAndOffset>> = Cell::new(None);
+                find_record(&segment, position, &header, |record| {
+                    if record.offset >= start && largest.get().is_none_or(|known| record.timestamp > known.timestamp) {
+                        largest.set(Some(*record));
+                    }
+                    false
+                })?;
+                return Ok(largest.get());
             }
         }
         Ok(None)
     }
 }
 
-/// The largest timestamp of a segment's batches below `up_to`, and the base offset of the first batch that has it.
-fn max_timestamp_below(segment: &Segment, up_to: i64) -> Result<(i64, i64), LogError> {
+/// The largest timestamp of a segment's batches at or above `start`, and the base offset of the first batch that has it.
+fn max_timestamp_from(segment: &Segment, start: i64) -> Result<(i64, i64), LogError> {
     let summary = segment.summary();
-    if summary.max_timestamp_batch < up_to {
+    if summary.max_timestamp_batch >= start {
         return Ok((summary.max_timestamp, summary.max_timestamp_batch));
     }
     let mut largest = (-1, segment.base_offset);
-    for item in segment.headers_from(0) {
+    for item in segment.headers_from(segment.position_before_offset(start)?) {
         let (_, header) = item?;
-        if header.base_offset >= up_to {
-            break;
-        }
-        if header.max_timestamp > largest.0 {
+        if header.last_offset() >= start && header.max_timestamp > largest.0 {
             largest = (header.max_timestamp, header.base_offset);
         }
     }

@@ -256,16 +256,22 @@ impl Recovery<'_> {
         let names = self.disk.list(self.dir).map_err(LogError::io("list directory", self.dir))?;
         let mut from = self.checkpoint.log_start_offset;
         let mut producers = ProducerStates::default();
+        let mut found = false;
         for offset in names.iter().filter_map(|name| offset_of_name(name, "snapshot")).rev() {
             let path = self.dir.join(file_name(offset, "snapshot"));
-            if offset > log_end {
+            // A stop leaves one where the log ended; only those where segments begin stay as long as these.
+            let is_needed = !found || segments.iter().any(|segment| segment.base_offset == offset);
+            if offset > log_end || !is_needed {
                 self.disk.remove_file(&path).map_err(LogError::io("delete snapshot", path))?;
+                continue;
+            }
+            if found {
                 continue;
             }
             let bytes = read_file(&**self.disk, &path).map_err(LogError::io("read snapshot", path))?;
             if let Some(states) = bytes.and_then(|bytes| ProducerStates::decode(&bytes, offset)) {
                 (producers, from) = (states, offset);
-                break;
+                found = true;
             }
         }
         for segment in segments.iter().filter(|segment| segment.next_offset() > from) {

@@ -293,6 +293,21 @@ fn small_segments_are_merged_and_memory_is_bounded() {
 }
 
 #[test]
+fn stops_do_not_pile_up_snapshots() {
+    let disk = MemoryDisk::new();
+    for round in 0..5 {
+        let (dir, log) = open(&disk);
+        append(&log, &batch(&[(1, Some(1))], Compression::None, Some((7, round))));
+        mark(&log, 7, true);
+        dir.close(&[Arc::clone(&log)]).unwrap();
+        let names = disk.list(log.dir()).unwrap();
+        let snapshots: Vec<_> = names.iter().filter(|name| name.ends_with(".snapshot")).collect();
+        assert!(snapshots.len() <= 2, "{names:?}");
+        assert_eq!(log.with_producers(|producers| producers.get(7).unwrap().last_sequence()), round);
+    }
+}
+
+#[test]
 fn a_segment_is_as_old_after_a_restart_as_before() {
     let disk = MemoryDisk::new();
     let (_dir, log) = open(&disk);

@@ -36,7 +36,7 @@ impl GroupCoordinator {
             description.protocol_type = group.protocol_type.clone().unwrap_or_default();
             description.protocol = group.protocol.clone().filter(|_| is_stable).unwrap_or_default();
             description.members = describe_members(group, is_stable);
-        } else if self.hard.offsets(group_id).is_none() {
+        } else if !self.hard.has_offsets(group_id) {
             description.error_code = ErrorCode::GroupIdNotFound;
             description.state = GroupState::Dead;
         }
@@ -185,7 +185,7 @@ impl GroupCoordinator {
     pub(super) fn state_of(&self, group_id: &str) -> GroupState {
         match self.groups.get(group_id) {
             Some(group) => group.state(),
-            None if !self.hard.is_classic(group_id) || self.hard.offsets(group_id).is_some() => GroupState::Empty,
+            None if !self.hard.is_classic(group_id) || self.hard.has_offsets(group_id) => GroupState::Empty,
             None => GroupState::Dead,
         }
     }

@@ -46,16 +46,14 @@ impl GroupCoordinator {
         let groups = self.hard.modern_groups().iter();
         let unused = groups.filter(|(group_id, group)| {
             let is_empty = group.kind == ModernKind::Consumer && group.members.is_empty();
-            is_empty && self.hard.offsets(group_id).is_none() && !self.hard.has_any_pending(group_id)
+            is_empty && !self.hard.has_offsets(group_id)
         });
         let unused: Vec<String> = unused.map(|(group_id, _)| group_id.clone()).collect();
         for group_id in unused {
             self.bury_modern(&group_id, &mut decision.records);
         }
         let groups = self.hard.streams_groups().iter();
-        let unused = groups.filter(|(group_id, group)| {
-            group.members.is_empty() && self.hard.offsets(group_id).is_none() && !self.hard.has_any_pending(group_id)
-        });
+        let unused = groups.filter(|(group_id, group)| group.members.is_empty() && !self.hard.has_offsets(group_id));
         let unused: Vec<String> = unused.map(|(group_id, _)| group_id.clone()).collect();
         for group_id in unused {
             self.bury_streams(&group_id, &mut decision.records);

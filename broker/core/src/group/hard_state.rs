@@ -95,9 +95,14 @@ impl HardState {
         }
     }
 
-    /// Ids of groups with committed offsets.
+    /// Ids of groups with committed offsets, or with some that wait for a transaction's end.
     pub(super) fn groups_with_offsets(&self) -> impl Iterator<Item = &String> {
-        self.offsets.keys()
+        self.offsets.keys().chain(self.pending.values().flat_map(BTreeMap::keys))
+    }
+
+    /// Whether the group has committed offsets, or some that wait for a transaction's end.
+    pub(super) fn has_offsets(&self, group_id: &str) -> bool {
+        self.offsets.contains_key(group_id) || self.has_any_pending(group_id)
     }
 
     /// Committed offsets of a group.

@@ -76,7 +76,7 @@ impl GroupCoordinator {
         let Some(group) = self.groups.get(&request.group_id) else {
             return if is_simple {
                 Ok(())
-            } else if self.hard.offsets(&request.group_id).is_some() {
+            } else if self.hard.has_offsets(&request.group_id) {
                 // A group that only has offsets has no members.
                 Err(ErrorCode::UnknownMemberId)
             } else if request.knows_group_id_not_found && !is_transactional {

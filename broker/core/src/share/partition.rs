@@ -17,6 +17,20 @@ pub struct ShareLimits {
     pub lock_duration_ms: i64,
 }
 
+impl ShareLimits {
+    /// How many records of a batch are delivered at once when they were delivered `delivery_count` times before, if not all. One that cannot
+    /// be processed must not take its whole batch with it: from half of the deliveries on they come in ever smaller pieces, the last time
+    /// each alone (KAFKA-19903).
+    fn piece_of(&self, batch_records: i64, delivery_count: i16) -> Option<i64> {
+        let whole = (self.delivery_count_max / 2 + self.delivery_count_max % 2).max(2);
+        let halvings = u32::try_from(delivery_count - whole).ok()? + 1;
+        if delivery_count >= self.delivery_count_max - 1 {
+            return Some(1);
+        }
+        Some(batch_records.checked_shr(halvings).unwrap_or(0).max(1))
+    }
+}
+
 /// How a member answers for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcknowledgeType {
@@ -286,7 +300,7 @@ impl SharePartition {
         let mut acquired: Vec<Acquired> = Vec::new();
         let mut left = records_max.max(1);
         let mut scanned_to = scan.first_offset;
-        for batch in scan.batches {
+        'batches: for batch in scan.batches {
             if left <= 0 {
                 break;
             }
@@ -302,14 +316,19 @@ impl SharePartition {
             let last_offset = batch.last_offset.min(end - 1);
             self.extend_to(last_offset + 1);
             let first_offset = batch.first_offset.max(self.start_offset);
-            for (first_offset, found_last) in self.available_between(first_offset, last_offset) {
-                let last_offset = if is_strict {
-                    found_last.min(first_offset + left - 1)
-                } else {
-                    found_last
-                };
-                if left <= 0 {
-                    break;
+            let batch_records = batch.last_offset - batch.first_offset + 1;
+            for (first_offset, found_last, delivery_count) in self.available_between(first_offset, last_offset) {
+                let piece = limits.piece_of(batch_records, delivery_count);
+                if left <= 0 || piece.is_some() && !acquired.is_empty() {
+                    break 'batches;
+                }
+                let mut last_offset = found_last;
+                if is_strict {
+                    last_offset = last_offset.min(first_offset + left - 1);
+                }
+                if let Some(piece) = piece {
+                    last_offset = last_offset.min(first_offset + piece - 1);
+                    left = 0;
                 }
                 left -= last_offset - first_offset + 1;
                 let state = State::Acquired {
@@ -337,7 +356,8 @@ impl SharePartition {
         acquired
     }
 
-    fn available_between(&self, first_offset: i64, last_offset: i64) -> Vec<(i64, i64)> {
+    /// First and last offsets, and how often each was delivered.
+    fn available_between(&self, first_offset: i64, last_offset: i64) -> Vec<(i64, i64, i16)> {
         if first_offset > last_offset {
             return Vec::new();
         }
@@ -349,7 +369,7 @@ impl SharePartition {
             .filter(|(_, run)| run.last_offset >= first_offset);
         let available = overlapping.filter(|(_, run)| run.state == State::Available);
         available
-            .map(|(first, run)| ((*first).max(first_offset), run.last_offset.min(last_offset)))
+            .map(|(first, run)| ((*first).max(first_offset), run.last_offset.min(last_offset), run.delivery_count))
             .collect()
     }
 
@@ -365,7 +385,7 @@ impl SharePartition {
         if is_next {
             self.extend_to(end_offset.min(self.start_offset.saturating_add(limits.in_flight_max)));
         }
-        for (first_offset, last_offset) in self.available_between(first_offset, end_offset - 1) {
+        for (first_offset, last_offset, _) in self.available_between(first_offset, end_offset - 1) {
             self.is_dirty = true;
             self.change(first_offset, last_offset, |_, run| run.state = State::Archived);
         }

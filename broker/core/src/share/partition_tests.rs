@@ -105,6 +105,60 @@ fn a_lock_that_ran_out_frees_its_records_unless_it_is_renewed() {
     assert_eq!(late, Err(ErrorCode::InvalidRecordState));
 }
 
+/// What one member after the other gets of ten records, of which nobody ever answers for the third and all answer for what they get else.
+#[test]
+fn a_record_that_nobody_can_process_goes_alone_in_the_end() {
+    let limits = ShareLimits {
+        delivery_count_max: 5,
+        ..LIMITS
+    };
+    let mut partition = SharePartition::starting_at(0);
+    let mut deliveries = Vec::new();
+    for round in 0_i64..12 {
+        let got = partition.acquire(round * 100, &member("a"), &limits, scan(&[batch(0, 7)]), 500, false);
+        deliveries.push(
+            got.iter()
+                .map(|run| (run.first_offset, run.last_offset, run.delivery_count))
+                .collect::<Vec<_>>(),
+        );
+        let takes_poison = got.iter().any(|run| (run.first_offset..=run.last_offset).contains(&2));
+        for run in got {
+            let kind = if takes_poison {
+                AcknowledgeType::Release
+            } else {
+                AcknowledgeType::Accept
+            };
+            partition
+                .acknowledge(round * 100, "a", &limits, &[(run.first_offset, run.last_offset, vec![kind])])
+                .unwrap();
+        }
+    }
+    let wanted: [&[(i64, i64, i16)]; 12] = [
+        &[(0, 7, 1)],
+        &[(0, 7, 2)],
+        &[(0, 7, 3)],
+        // Half of the batch, then each for the last time alone, then the other half.
+        &[(0, 3, 4)],
+        &[(0, 0, 5)],
+        &[(1, 1, 5)],
+        &[(2, 2, 5)],
+        &[(3, 3, 5)],
+        &[(4, 7, 4)],
+        &[],
+        &[],
+        &[],
+    ];
+    assert_eq!(deliveries, wanted);
+    assert_eq!(
+        partition
+            .given_up(&limits)
+            .iter()
+            .map(|gone| (gone.first_offset, gone.last_offset))
+            .collect::<Vec<_>>(),
+        [(2, 2)]
+    );
+}
+
 #[test]
 fn nobody_answers_for_what_it_does_not_hold() {
     let mut partition = SharePartition::starting_at(0);

@@ -67,7 +67,9 @@ impl TransactionCoordinator {
             TransactionState::Empty | TransactionState::CompleteCommit | TransactionState::CompleteAbort => {
                 match next_epoch(transaction, named, request.fresh_producer_id) {
                     Err(error) => Decision::answer(Err(error)),
-                    Ok((producer, _)) if producer == transaction.producer => Decision::answer(Ok(producer)),
+                    Ok((producer, _)) if producer == transaction.producer && transaction.state == TransactionState::Empty => {
+                        Decision::answer(Ok(producer))
+                    }
                     Ok((producer, last_epoch)) => {
                         let previous = if producer.id == transaction.producer.id {
                             transaction.previous_producer_id

@@ -151,7 +151,11 @@ async fn list_partition(
             let bounds = broker.remote.as_ref().and_then(|remote| remote.bounds(partition.id));
             place(bounds.map_or(-1, |bounds| bounds.end_offset - 1))
         }
-        MAX_TIMESTAMP => blocking(move || log.max_timestamp(partition.readable_end(isolation))).await,
+        MAX_TIMESTAMP => {
+            let end = partition.readable_end(isolation);
+            // One that may not be read yet hides the others, as in Kafka.
+            blocking(move || Ok(log.max_timestamp()?.filter(|found| found.offset < end))).await
+        }
         timestamp if timestamp >= 0 => by_time(broker, &partition, timestamp, isolation).await,
         EARLIEST_PENDING_UPLOAD => {
             let bounds = broker.remote.as_ref().and_then(|remote| remote.bounds(partition.id));

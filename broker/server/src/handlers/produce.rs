@@ -351,7 +351,14 @@ fn recompress(
     if codec == valid.codec && header == valid.header {
         return Ok((header, records));
     }
-    produce_chain::encode(&header, codec, &valid.section, valid.header.record_count)
+    let encoded = produce_chain::encode(&header, codec, &valid.section, valid.header.record_count)?;
+    let max = usize::try_from(config.max_message_bytes).unwrap_or(0);
+    if encoded.1.len() > max {
+        let size = encoded.1.len();
+        let message = format!("the batch is {size} bytes large as compression.type wants it, max.message.bytes is {max}");
+        return Err(Refused::new(ErrorCode::MessageTooLarge, message));
+    }
+    Ok(encoded)
 }
 
 fn refused_outcome(index: i32, refusal: &Refused) -> PartitionOutcome {
