@@ -191,6 +191,12 @@ impl GroupService {
         shard.decide(move |groups, _| answer(groups.describe_modern(kind, &group_id))).await
     }
 
+    /// Makes sure that there is a share group, and that it has no members.
+    pub(crate) async fn create_empty_share_group(&self, broker: &Arc<Broker>, group_id: String) -> Result<(), ErrorCode> {
+        let shard = self.shard_of(broker, &group_id).await?;
+        shard.decide(move |groups, _| groups.create_empty_share_group(&group_id)).await?
+    }
+
     /// DeleteGroups for one group.
     pub(crate) async fn delete_group(&self, broker: &Arc<Broker>, group_id: String) -> ErrorCode {
         let shard = match self.shard_of(broker, &group_id).await {

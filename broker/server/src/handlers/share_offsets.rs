@@ -63,7 +63,11 @@ async fn describe_group(
     broker: &Arc<Broker>,
     group: DescribeShareGroupOffsetsRequestGroup,
 ) -> Result<Vec<DescribeShareGroupOffsetsResponseTopic>, ErrorCode> {
-    members(broker, &group.group_id).await?;
+    match members(broker, &group.group_id).await {
+        // One that nobody has made yet has no offsets.
+        Ok(_) | Err(ErrorCode::GroupIdNotFound) => {}
+        Err(error) => return Err(error),
+    }
     let image = broker.metadata.image();
     let offsets = broker.shares.offsets(broker, &group.group_id).await?;
     let wanted: Vec<(String, Vec<i32>)> = match group.topics {
@@ -148,7 +152,13 @@ pub(crate) async fn alter(
     _context: RequestContext,
     request: AlterShareGroupOffsetsRequest,
 ) -> AlterShareGroupOffsetsResponse {
-    if let Err(error) = is_empty_group(&broker, &request.group_id).await {
+    let group_id = request.group_id.to_string();
+    let created = if group_id.is_empty() {
+        Err(ErrorCode::InvalidGroupId)
+    } else {
+        broker.groups.create_empty_share_group(&broker, group_id).await
+    };
+    if let Err(error) = created {
         return AlterShareGroupOffsetsResponse {
             error_code: error.code(),
             error_message: Some(message(error, &request.group_id)),

@@ -24,6 +24,7 @@ use std::{
 };
 
 use millstream_core::{
+    group::modern::ModernKind,
     metadata::{
         ClusterImage,
         configs::{
@@ -74,8 +75,8 @@ pub(crate) struct Loaded {
     waiters: Mutex<Vec<Weak<Notify>>>,
     /// Writes of one partition follow each other; whether the state was replaced or deleted meanwhile, so that nothing may be written.
     writing: tokio::sync::Mutex<bool>,
-    /// Held by who sends records to the dead-letter topic.
-    burying: tokio::sync::Mutex<()>,
+    /// Held by who sends records to the dead-letter topic; whether that failed the last time.
+    burying: tokio::sync::Mutex<bool>,
 }
 
 impl Loaded {
@@ -183,7 +184,13 @@ impl ShareService {
         let _loading = self.altering.read().await;
         let state = match self.read(broker, key).await? {
             Some(state) => SharePartition::from_state(&state),
-            None => SharePartition::starting_at(first_offset(broker, partition, config).await?),
+            None => {
+                let kind = ModernKind::Share;
+                let group = broker.groups.describe_modern(broker, kind, key.group_id.clone()).await?;
+                // Nobody would ever delete the state of a group that is only a name.
+                group.map_err(|_| ErrorCode::UnknownServerError)?;
+                SharePartition::starting_at(first_offset(broker, partition, config).await?)
+            }
         };
         let loaded = Arc::new(Loaded {
             key: key.clone(),
@@ -278,23 +285,28 @@ impl ShareService {
 
     /// Sends what is given up to the dead-letter topic.
     async fn bury(&self, broker: &Arc<Broker>, loaded: &Arc<Loaded>, config: &ShareConfig) {
-        let (Some(topic), Ok(_burying)) = (&config.dead_letter_topic, loaded.burying.try_lock()) else {
+        let (Some(topic), Ok(mut is_failing)) = (&config.dead_letter_topic, loaded.burying.try_lock()) else {
             // Who does it now is followed by the next look for what is due.
             return;
         };
         let image = broker.metadata.image();
         for gone in loaded.with(|state| state.given_up(&config.limits)) {
             match dead_letters::send(broker, &image, &loaded.key, topic, gone).await {
-                Ok(()) => loaded.with(|state| state.bury(&[gone])),
+                Ok(()) => {
+                    *is_failing = false;
+                    loaded.with(|state| state.bury(&[gone]));
+                }
                 Err(error) => {
                     let (group_id, offset) = (&loaded.key.group_id, gone.first_offset);
-                    tracing::warn!(
-                        group_id,
-                        topic,
-                        offset,
-                        ?error,
-                        "records wait for the dead-letter topic; it is tried again"
-                    );
+                    if !std::mem::replace(&mut *is_failing, true) {
+                        tracing::warn!(
+                            group_id,
+                            topic,
+                            offset,
+                            ?error,
+                            "records wait for the dead-letter topic; it is tried again every second"
+                        );
+                    }
                     break;
                 }
             }

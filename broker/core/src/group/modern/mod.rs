@@ -23,6 +23,7 @@ mod classic;
 mod heartbeat;
 mod leave;
 mod migration;
+mod re2;
 mod reconcile;
 mod records;
 mod regexes;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 
+use super::re2::translate;
 use crate::metadata::ClusterImage;
 
 /// Longest pattern, in bytes.
@@ -19,7 +20,7 @@ pub(in crate::group) struct Regexes {
     topics: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Whether a pattern can be used. The syntax is that of Rust's `regex`, which is RE2's, as in Kafka; matching takes linear time.
+/// Whether a pattern can be used. The syntax is RE2's, as in Kafka; matching takes linear time.
 pub(super) fn is_valid(pattern: &str) -> bool {
     compile(pattern).is_some()
 }
@@ -33,8 +34,9 @@ fn compile(pattern: &str) -> Option<Regex> {
     if pattern.len() > PATTERN_BYTES_MAX {
         return None;
     }
+    let pattern = translate(pattern);
     // The bare pattern first: brackets that close what is added here would change what is meant.
-    Regex::new(pattern).ok()?;
+    Regex::new(&pattern).ok()?;
     Regex::new(&format!("^(?:{pattern})$")).ok()
 }
 

@@ -1,9 +1,11 @@
 //! What administrators see of consumer and share groups, and what commits and fetches of offsets check.
 
+use std::collections::BTreeSet;
+
 use millstream_protocol::ErrorCode;
 
 use super::{ModernChange, ModernKind, ModernMember, ModernRecord, ModernRefusal, TopicIdPartitions, regexes, target::preferred_assignor};
-use crate::group::{GroupCoordinator, GroupRecord, GroupState};
+use crate::group::{Decision, GroupCoordinator, GroupRecord, GroupState};
 
 /// A group as ConsumerGroupDescribe and ShareGroupDescribe show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,28 @@ impl GroupCoordinator {
         })
     }
 
+    /// Makes sure that there is a share group without members, so that its offsets can be set before anybody reads.
+    pub fn create_empty_share_group(&self, group_id: &str) -> Decision<Result<(), ErrorCode>> {
+        let outcome = match self.hard.modern(group_id) {
+            Some(group) if group.kind == ModernKind::Share && group.members.is_empty() => Ok(()),
+            Some(group) if group.kind == ModernKind::Share => Err(ErrorCode::NonEmptyGroup),
+            None if self.state_of(group_id) == GroupState::Dead => {
+                return Decision {
+                    records: vec![GroupRecord::Modern(ModernRecord {
+                        kind: ModernKind::Share,
+                        group_id: group_id.to_owned(),
+                        change: ModernChange::Group(Some((0, 0))),
+                    })],
+                    ..Decision::<()>::default()
+                }
+                .with_response(Ok(()));
+            }
+            // It is of another kind.
+            Some(_) | None => Err(ErrorCode::GroupIdNotFound),
+        };
+        Decision::<()>::default().with_response(outcome)
+    }
+
     /// Why there is no group of a kind.
     pub(in crate::group) fn no_such_group(&self, kind: &str, group_id: &str) -> ModernRefusal {
         let message = match self.state_of(group_id) {
@@ -97,17 +121,14 @@ impl GroupCoordinator {
 
     /// Whether some member of a consumer group subscribes to a topic.
     pub(in crate::group) fn is_subscribed_modern(&self, group_id: &str, topic: &str) -> bool {
-        let group = self.hard.modern(group_id);
-        group.is_some_and(|group| {
-            let mut subscriptions = group.members.values().map(|member| &member.subscription);
-            subscriptions.any(|subscription| {
-                let by_pattern = subscription
-                    .regex
-                    .as_deref()
-                    .is_some_and(|pattern| regexes::matches(pattern, topic));
-                subscription.topics.contains(topic) || by_pattern
-            })
-        })
+        let Some(group) = self.hard.modern(group_id) else { return false };
+        let subscriptions = || group.members.values().map(|member| &member.subscription);
+        if subscriptions().any(|subscription| subscription.topics.contains(topic)) {
+            return true;
+        }
+        // Most members have the same pattern.
+        let patterns: BTreeSet<&str> = subscriptions().filter_map(|subscription| subscription.regex.as_deref()).collect();
+        patterns.into_iter().any(|pattern| regexes::matches(pattern, topic))
     }
 
     /// A classic group takes the place of an empty consumer or streams group; one with members is joined, and a share group stays.

@@ -208,7 +208,8 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
     Ok(())
 }
 
-fn check_dead_letter_topic(image: &ClusterImage, root: &str, name: &str) -> Outcome<()> {
+/// Checks a topic for dead letters of `root`.
+pub(super) fn check_dead_letter_topic(image: &ClusterImage, root: &str, name: &str) -> Outcome<()> {
     let topic = image.topic(name);
     let topic = topic.ok_or_else(|| {
         Refusal::new(

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use millstream_protocol::error_code::ErrorCode;
 use uuid::Uuid;
 
-use super::{Context, Decision, Draft, Outcome, Refusal};
+use super::{Context, Decision, Draft, Outcome, Refusal, bindings::check_dead_letter_topic};
 use crate::metadata::{
     configs::{
         AlterOp, ClientMatch, ConfigChange, Overrides, Scope, ShareOffsetReset, TopicConfig, alter_incrementally, check_topic_rules,
         effective_value,
         groups::{
-            CONSUMER_HEARTBEAT_INTERVAL_MS, CONSUMER_SESSION_TIMEOUT_MS, METRICS_MATCH, SHARE_AUTO_OFFSET_RESET,
+            CONSUMER_HEARTBEAT_INTERVAL_MS, CONSUMER_SESSION_TIMEOUT_MS, DEAD_LETTER_TOPIC, METRICS_MATCH, SHARE_AUTO_OFFSET_RESET,
             SHARE_HEARTBEAT_INTERVAL_MS, SHARE_LOCK_DURATION_MS, SHARE_SESSION_TIMEOUT_MS, STREAMS_HEARTBEAT_INTERVAL_MS,
             STREAMS_NUM_STANDBY_REPLICAS, STREAMS_SESSION_TIMEOUT_MS,
         },
@@ -167,6 +167,11 @@ fn alter_group(context: &Context<'_>, draft: &mut Draft, name: &str, alteration:
     let current = draft.image.group_configs.get(name).cloned().unwrap_or_default();
     let configs = altered(context, Scope::Group, &current, alteration)?;
     check_group(context, &configs).map_err(invalid)?;
+    if let Some(topic) = configs.get(DEAD_LETTER_TOPIC).filter(|topic| !topic.is_empty()) {
+        // Which topics the group reads is not known here.
+        let found = check_dead_letter_topic(&draft.image, "", topic);
+        found.map_err(|refusal| invalid(format!("{DEAD_LETTER_TOPIC}: {}", refusal.message)))?;
+    }
     push(draft, ConfigTarget::Group { name: name.to_owned() }, current, configs)
 }
 

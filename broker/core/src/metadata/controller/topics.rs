@@ -14,7 +14,9 @@ use crate::metadata::{
             OFFSETS_TOPIC_REPLICATION_FACTOR, OFFSETS_TOPIC_SEGMENT_BYTES, TRANSACTION_LOG_MIN_ISR, TRANSACTION_LOG_NUM_PARTITIONS,
             TRANSACTION_LOG_REPLICATION_FACTOR, TRANSACTION_LOG_SEGMENT_BYTES,
         },
-        check_topic_rules, replace,
+        check_topic_rules,
+        groups::DEAD_LETTER_TOPIC,
+        replace,
         topic::DURABILITY,
     },
     id,
@@ -377,6 +379,12 @@ fn deletable(image: &ClusterImage, topic: &TopicRef) -> Outcome<Uuid> {
             "Topic '{name}' takes the dead letters of binding '{}' on '{target}': unbind it first.",
             binding.name
         );
+        return Err(Refusal::new(ErrorCode::PolicyViolation, message));
+    }
+    let mut groups = image.group_configs.iter();
+    if let Some((group, _)) = groups.find(|(_, configs)| configs.get(DEAD_LETTER_TOPIC) == Some(name)) {
+        let message =
+            format!("Topic '{name}' takes the dead letters of share group '{group}': delete the group's {DEAD_LETTER_TOPIC} first.");
         return Err(Refusal::new(ErrorCode::PolicyViolation, message));
     }
     Ok(found.id)
