@@ -9,6 +9,8 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// `segment.ms`: a segment is rolled when its first record is older than this.
     pub segment_ms: i64,
+    /// `segment.jitter.ms`: most that is taken off that.
+    pub segment_jitter_ms: i64,
     /// `index.interval.bytes`: log bytes between two index entries.
     pub index_interval_bytes: u32,
     /// `retention.ms`, -1 for no limit.
@@ -27,6 +29,7 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 1 << 30,
             segment_ms: 7 * 24 * 3600 * 1000,
+            segment_jitter_ms: 0,
             index_interval_bytes: 4096,
             retention_ms: 7 * 24 * 3600 * 1000,
             retention_bytes: -1,

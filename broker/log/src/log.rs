@@ -1,6 +1,7 @@
 //! The log: appends, rolling, retention, and what it tells of itself. Opening is in `recovery`, reading in `read`, syncing in `sync`.
 
 use std::{
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
@@ -366,7 +367,7 @@ impl Log {
         let active = self.active();
         let full = active.len() + size as u64 > config.segment_bytes;
         let far = self.log_end_offset() + i64::from(header.last_offset_delta) - active.base_offset > i64::from(i32::MAX);
-        if active.len() > 0 && (full || far || is_older(&active, now_ms, config.segment_ms)) {
+        if active.len() > 0 && (full || far || is_older(&active, now_ms, self.age_max_ms(&active, config))) {
             return Ok(self.roll(appender, now_ms)?);
         }
         Ok(active)
@@ -378,6 +379,22 @@ impl Log {
             Some(segment) => Arc::clone(segment),
             None => unreachable!("a log always has an active segment"),
         }
+    }
+
+    /// The age at which the active segment is rolled: `segment.ms` less a part of `segment.jitter.ms`, which differs from segment to segment.
+    pub fn segment_age_max_ms(&self) -> i64 {
+        self.age_max_ms(&self.active(), &self.config())
+    }
+
+    fn age_max_ms(&self, segment: &Segment, config: &LogConfig) -> i64 {
+        let jitter_max = config.segment_jitter_ms.clamp(0, config.segment_ms);
+        if jitter_max == 0 {
+            return config.segment_ms;
+        }
+        let mut hasher = DefaultHasher::new();
+        (&self.dir, segment.base_offset).hash(&mut hasher);
+        let jitter = hasher.finish() % u64::try_from(jitter_max).unwrap_or(1);
+        config.segment_ms - i64::try_from(jitter).unwrap_or(0)
     }
 
     /// Rolls the active segment if it holds records and its first one was appended at least `age_ms` ago. It is sealed by the next sync.

@@ -308,6 +308,30 @@ fn stops_do_not_pile_up_snapshots() {
 }
 
 #[test]
+fn segments_do_not_all_roll_at_the_same_age() {
+    let (_dir, log) = open(&MemoryDisk::new());
+    let ages = |jitter_ms| {
+        log.set_config(LogConfig {
+            segment_ms: 1_000,
+            segment_jitter_ms: jitter_ms,
+            ..(*log.config()).clone()
+        });
+        let next = || {
+            append(&log, &batch(&[(1, Some(1))], Compression::None, None));
+            roll(&log);
+            log.segment_age_max_ms()
+        };
+        std::iter::repeat_with(next).take(20).collect::<std::collections::BTreeSet<i64>>()
+    };
+    assert_eq!(ages(0).into_iter().collect::<Vec<_>>(), [1_000]);
+    let jittered = ages(400);
+    assert!(
+        jittered.len() > 5 && jittered.iter().all(|age_ms| (600..=1_000).contains(age_ms)),
+        "{jittered:?}"
+    );
+}
+
+#[test]
 fn a_segment_is_as_old_after_a_restart_as_before() {
     let disk = MemoryDisk::new();
     let (_dir, log) = open(&disk);

@@ -44,16 +44,27 @@ pub(crate) fn serves_groups(broker: &Broker, image: &ClusterImage, kind: GroupKi
     is_named && FEATURES.iter().filter(is_on).any(|on| on.name == feature)
 }
 
-/// Every feature, by name.
+/// Every feature, by name. Those of replicas and of the quorum change nothing here: they can be set as tools do that upgrade a cluster to a
+/// release. Metadata is never written in an older form.
 pub(crate) const FEATURES: &[Feature] = &[
+    Feature {
+        name: "eligible.leader.replicas.version",
+        version_min: 0,
+        version_max: 1,
+    },
     Feature {
         name: "group.version",
         version_min: 0,
         version_max: 1,
     },
     Feature {
+        name: "kraft.version",
+        version_min: 0,
+        version_max: 1,
+    },
+    Feature {
         name: "metadata.version",
-        version_min: 7,
+        version_min: 29,
         version_max: 29,
     },
     Feature {

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{broker::Broker, partition::Partition};
 
-/// Time between two looks at the age of active segments.
+/// Time between two looks at the age of active segments, and of what is not synced.
 const ROLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the background work; it ends when the broker stops.
 pub(crate) fn spawn(broker: &Arc<Broker>) {
     let retention_ms = u64::try_from(broker.config.number("log.retention.check.interval.ms")).unwrap_or(u64::MAX);
-    every(broker, ROLL_INTERVAL, roll_old_segments);
+    every(broker, ROLL_INTERVAL, look_after_age);
     revive_coordinators(broker);
     every(broker, Duration::from_millis(retention_ms), enforce_retention);
 }
@@ -55,9 +55,10 @@ fn every(broker: &Arc<Broker>, interval: Duration, work: fn(&Broker, &Arc<Partit
     });
 }
 
-fn roll_old_segments(broker: &Broker, partition: &Arc<Partition>) {
+/// Rolls and syncs what is old enough.
+fn look_after_age(broker: &Broker, partition: &Arc<Partition>) {
     let config = partition.topic_config();
-    let mut age_ms = config.segment_ms;
+    let mut age_ms = partition.log().segment_age_max_ms();
     if config.remote_storage_enable && broker.remote.is_some() {
         // What is not rolled cannot be uploaded; this bounds what a lost disk takes along.
         age_ms = age_ms.min(config.tiered_max_lag_ms);
@@ -66,6 +67,7 @@ fn roll_old_segments(broker: &Broker, partition: &Arc<Partition>) {
         Ok(_) => seal_rolled(broker, partition),
         Err(error) => tracing::warn!(topic = %partition.topic, partition = partition.id.partition, %error, "roll failed"),
     }
+    partition.flush_if_due(broker.clock.wall_ms());
 }
 
 /// A rolled segment is sealed by a sync, and an idle log has nobody else to ask for one.

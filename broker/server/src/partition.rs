@@ -17,6 +17,8 @@ use millstream_log::{
 use millstream_protocol::record::{BatchHeader, TimestampType};
 use tokio::sync::{Notify, watch};
 
+/// Nothing waits for a sync.
+const CLEAN: i64 = -1;
 /// Bytes in the page cache before a sync is asked for, whatever the durability: more would stall appends for long.
 const DIRTY_BYTES_MAX: u64 = 16 << 20;
 
@@ -62,6 +64,8 @@ pub struct Partition {
     high_watermark: AtomicI64,
     waiters: Mutex<Vec<Weak<Notify>>>,
     deleted: AtomicBool,
+    /// Since when records are in the page cache only, under `page-cache`.
+    dirty_since_ms: AtomicI64,
 }
 
 impl Partition {
@@ -89,6 +93,7 @@ impl Partition {
             high_watermark: AtomicI64::new(high_watermark),
             waiters: Mutex::default(),
             deleted: AtomicBool::new(false),
+            dirty_since_ms: AtomicI64::new(CLEAN),
         });
         partition.log.set_observer(Arc::new(Observer(Arc::downgrade(&partition))));
         partition
@@ -148,16 +153,30 @@ impl Partition {
         guard: Option<VerificationGuard>,
     ) -> Result<Appended, AppendError> {
         let appended = self.log.append(header, batch, self.leader_epoch(), now_ms, guard)?;
-        match self.topic_config().durability {
+        let config = self.topic_config();
+        match config.durability {
             Durability::Fsync => self.dir.request_sync(&self.log),
             Durability::PageCache => {
-                if appended.dirty_bytes >= DIRTY_BYTES_MAX || appended.rolled {
+                let dirty_records = appended.log_end_offset - self.log.durable_end_offset();
+                if appended.dirty_bytes >= DIRTY_BYTES_MAX || appended.rolled || dirty_records >= config.flush_messages {
                     self.dir.request_sync(&self.log);
                 }
+                let _ = self
+                    .dirty_since_ms
+                    .compare_exchange(CLEAN, now_ms, Ordering::AcqRel, Ordering::Acquire);
                 self.advance(appended.log_end_offset);
             }
         }
         Ok(appended)
+    }
+
+    /// Syncs what has been in the page cache for `flush.ms`.
+    pub fn flush_if_due(&self, now_ms: i64) {
+        let since_ms = self.dirty_since_ms.load(Ordering::Acquire);
+        if since_ms != CLEAN && now_ms.saturating_sub(since_ms) >= self.topic_config().flush_ms {
+            self.dirty_since_ms.store(CLEAN, Ordering::Release);
+            self.dir.request_sync(&self.log);
+        }
     }
 
     /// Waits until everything below `offset` is safe; `false` if that can never be known, as the partition was closed.
@@ -234,6 +253,7 @@ pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -
     LogConfig {
         segment_bytes: u64::try_from(config.segment_bytes).unwrap_or(1 << 30),
         segment_ms: config.segment_ms,
+        segment_jitter_ms: config.segment_jitter_ms,
         index_interval_bytes: u32::try_from(config.index_interval_bytes).unwrap_or(4096),
         retention_ms: if config.cleanup_policy.delete { config.retention_ms } else { -1 },
         retention_bytes: if config.cleanup_policy.delete { config.retention_bytes } else { -1 },
@@ -320,5 +340,61 @@ impl TieredSource for Partition {
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_log::disk::MemoryDisk;
+
+    use super::*;
+    use crate::handlers::fetch_tests::{batch, broker};
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    #[tokio::test]
+    async fn the_page_cache_is_flushed_after_so_many_records_or_so_long() {
+        let disk = MemoryDisk::new();
+        let broker = broker(&disk, 1).await;
+        let topic = Arc::clone(broker.metadata.image().topic("t").unwrap());
+        let partition = broker.partition(&topic, 0).unwrap();
+        let config = |flush_messages, flush_ms| {
+            Arc::new(TopicConfig {
+                durability: Durability::PageCache,
+                flush_messages,
+                flush_ms,
+                ..(*partition.topic_config()).clone()
+            })
+        };
+        let now_ms = broker.clock.wall_ms();
+        let append = || {
+            let bytes = batch();
+            partition
+                .append(&BatchHeader::parse(&bytes).unwrap(), &bytes, now_ms, None)
+                .unwrap();
+            partition.log().log_end_offset()
+        };
+        let until_durable = |end| {
+            let partition = &partition;
+            async move {
+                while partition.log().durable_end_offset() < end {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        partition.set_topic_config(config(3, HOUR_MS), HOUR_MS);
+        let before = partition.log().durable_end_offset();
+        append();
+        append();
+        assert_eq!(partition.log().durable_end_offset(), before, "two records are not enough");
+        until_durable(append()).await;
+
+        partition.set_topic_config(config(i64::MAX, HOUR_MS), HOUR_MS);
+        let end = append();
+        partition.flush_if_due(now_ms + HOUR_MS - 1);
+        assert!(partition.log().durable_end_offset() < end, "it is too early");
+        partition.flush_if_due(now_ms + HOUR_MS);
+        until_durable(end).await;
+        broker.shutdown().await.unwrap();
     }
 }

@@ -10,7 +10,7 @@ use millstream_core::{
 use millstream_protocol::{
     ErrorCode,
     compression::Compression,
-    record::{BatchBuilder, BatchHeader, Header, NewRecord, RecordIter, TimestampType, rebuild},
+    record::{BatchBuilder, BatchHeader, Header, NewRecord, RecordIter, TimestampType, rebuild_at},
 };
 
 use crate::{
@@ -44,10 +44,24 @@ pub(crate) fn honest_header(valid: &ValidBatch) -> BatchHeader {
 }
 
 /// A batch made anew from its header and a record section.
-pub(crate) fn encode(header: &BatchHeader, codec: Compression, section: &[u8], record_count: i32) -> Result<(BatchHeader, Bytes), Refused> {
+/// `codec` with the level that the topic wants of the broker.
+pub(crate) fn encode(
+    config: &TopicConfig,
+    header: &BatchHeader,
+    codec: Compression,
+    section: &[u8],
+    record_count: i32,
+) -> Result<(BatchHeader, Bytes), Refused> {
+    let level = match codec {
+        // -1 is the library's own.
+        Compression::Gzip => Some(config.compression_gzip_level).filter(|level| *level >= 0),
+        Compression::Zstd => Some(config.compression_zstd_level),
+        Compression::None | Compression::Snappy | Compression::Lz4 => None,
+    };
     // Not UNKNOWN_SERVER_ERROR: idempotent producers end on it.
     let failed = |reason: String| Refused::new(ErrorCode::InvalidRecord, reason);
-    let batch = off_turn(section.len(), || rebuild(header, codec, section, record_count)).map_err(|error| failed(error.to_string()))?;
+    let batch =
+        off_turn(section.len(), || rebuild_at(header, (codec, level), section, record_count)).map_err(|error| failed(error.to_string()))?;
     let header = BatchHeader::parse(&batch).map_err(|error| failed(error.to_string()))?;
     Ok((header, batch))
 }
@@ -77,7 +91,7 @@ pub(crate) async fn apply(
     let codec_wanted = stored_codec(config, codec);
     match broker.plugins.run(chain, batch_context, section.clone()).await {
         ChainOutcome::Unchanged if codec_wanted == codec && header == produced => Ok((header, records)),
-        ChainOutcome::Unchanged => encode(&header, codec_wanted, &section, header.record_count),
+        ChainOutcome::Unchanged => encode(config, &header, codec_wanted, &section, header.record_count),
         ChainOutcome::Stalled { reason } => Err(Refused::new(ErrorCode::KafkaStorageError, reason)),
         ChainOutcome::Changed { rejected, .. } if !rejected.is_empty() => Err(refuse(rejected)),
         ChainOutcome::Changed {
@@ -86,7 +100,7 @@ pub(crate) async fn apply(
             diverted,
             ..
         } => {
-            let changed = encode(&header, codec_wanted, &records, record_count)?;
+            let changed = encode(config, &header, codec_wanted, &records, record_count)?;
             let max = usize::try_from(config.max_message_bytes).unwrap_or(0);
             if changed.1.len() > max {
                 let message = format!(

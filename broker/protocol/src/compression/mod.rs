@@ -92,12 +92,13 @@ impl Compression {
         }
     }
 
-    /// Compresses `input` with the codec's default level.
-    pub fn compress(self, input: &[u8]) -> Result<Bytes, CompressionError> {
+    /// Compresses `input`, with the codec's default level unless one is given; snappy and lz4 have only one.
+    pub fn compress(self, input: &[u8], level: Option<i32>) -> Result<Bytes, CompressionError> {
         let compressed = match self {
             Self::None => Ok(input.to_vec()),
             Self::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(input.len() / 2), flate2::Compression::default());
+                let level = level.and_then(|level| u32::try_from(level).ok()).map(flate2::Compression::new);
+                let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(input.len() / 2), level.unwrap_or_default());
                 encoder.write_all(input).and_then(|()| encoder.finish())
             }
             Self::Snappy => snappy::compress(input).map_err(io::Error::other),
@@ -105,7 +106,7 @@ impl Compression {
                 let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::with_capacity(input.len() / 2));
                 encoder.write_all(input).and_then(|()| encoder.finish().map_err(io::Error::other))
             }
-            Self::Zstd => zstd::bulk::compress(input, zstd::DEFAULT_COMPRESSION_LEVEL),
+            Self::Zstd => zstd::bulk::compress(input, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)),
         };
         compressed.map(Bytes::from).map_err(|error| self.corrupt(error))
     }
@@ -141,11 +142,20 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_level_is_what_is_compressed_with() {
+        let input: Vec<u8> = (0..60_000_u32).flat_map(|n| (n.wrapping_mul(n) % 251).to_be_bytes()).collect();
+        for (codec, low, high) in [(Compression::Gzip, 1, 9), (Compression::Zstd, -100, 19)] {
+            let size = |level| codec.compress(&input, Some(level)).unwrap().len();
+            assert!(size(high) < size(low), "{}: {} and {}", codec.name(), size(high), size(low));
+        }
+    }
+
     proptest! {
         #[test]
         fn every_codec_gives_back_what_it_was_given(input in proptest::collection::vec(any::<u8>(), 0..5000)) {
             for codec in Compression::ALL {
-                let compressed = codec.compress(&input).unwrap();
+                let compressed = codec.compress(&input, None).unwrap();
                 prop_assert_eq!(&codec.decompress(&compressed, input.len()).unwrap()[..], &input[..]);
             }
         }
@@ -165,7 +175,7 @@ mod tests {
     fn a_bomb_is_refused_at_its_budget() {
         let zeros = vec![0u8; 16 << 20];
         for codec in &Compression::ALL[1..] {
-            let bomb = codec.compress(&zeros).unwrap();
+            let bomb = codec.compress(&zeros, None).unwrap();
             assert!(
                 matches!(codec.decompress(&bomb, 1 << 20), Err(CompressionError::OverBudget { .. })),
                 "{}",

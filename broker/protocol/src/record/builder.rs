@@ -136,13 +136,23 @@ fn put_nullable(output: &mut BytesMut, bytes: Option<&[u8]>) {
 /// A whole batch with another record section. Offsets, timestamps, producer fields and flags are those of `header`, so that
 /// idempotent producers and consumers see the same offset range; codec, length, count and CRC are new.
 pub fn rebuild(header: &BatchHeader, compression: Compression, section: &[u8], record_count: i32) -> Result<Bytes, CompressionError> {
+    rebuild_at(header, (compression, None), section, record_count)
+}
+
+/// [`rebuild`] with a level of compression.
+pub fn rebuild_at(
+    header: &BatchHeader,
+    (compression, level): (Compression, Option<i32>),
+    section: &[u8],
+    record_count: i32,
+) -> Result<Bytes, CompressionError> {
     // An empty section needs no codec, and some decoders refuse an empty compressed stream.
     let compression = if section.is_empty() { Compression::None } else { compression };
     let compressed;
     let body = if compression == Compression::None {
         section
     } else {
-        compressed = compression.compress(section)?;
+        compressed = compression.compress(section, level)?;
         &compressed
     };
     let size = BatchHeader::SIZE + body.len();

@@ -27,7 +27,7 @@ mod marker;
 mod reader;
 mod varint;
 
-pub use builder::{BatchBuilder, NewRecord, rebuild};
+pub use builder::{BatchBuilder, NewRecord, rebuild, rebuild_at};
 pub use header::{
     BATCH_LENGTH_OVERHEAD, BatchHeader, NO_PRODUCER_ID, NO_SEQUENCE, TimestampType, assign_offsets, batch_len, set_append_time,
     split_batches, verify_crc,

@@ -81,7 +81,7 @@ fn fuzz_decompression() {
     let compressed: Vec<Vec<u8>> = Compression::ALL
         .into_iter()
         .filter(|codec| *codec != Compression::None)
-        .map(|codec| codec.compress(&section).unwrap().to_vec())
+        .map(|codec| codec.compress(&section, None).unwrap().to_vec())
         .collect();
     fuzz("decompression", &compressed, |input| {
         for codec in Compression::ALL {

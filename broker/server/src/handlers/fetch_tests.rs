@@ -93,7 +93,7 @@ impl RemoteLog for SlowBucket {
     }
 }
 
-pub(super) fn batch() -> Bytes {
+pub(crate) fn batch() -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     builder.push(&NewRecord {
         timestamp: 5,
@@ -105,7 +105,7 @@ pub(super) fn batch() -> Bytes {
 }
 
 /// A broker with a topic whose partitions have two records each, the first of them in the bucket only.
-pub(super) async fn broker(disk: &MemoryDisk, asked_at_a_time: i32) -> Arc<Broker> {
+pub(crate) async fn broker(disk: &MemoryDisk, asked_at_a_time: i32) -> Arc<Broker> {
     let options = LogDirOptions {
         path: "/data".into(),
         disk: Arc::new(disk.clone()),
@@ -160,7 +160,7 @@ pub(super) async fn broker(disk: &MemoryDisk, asked_at_a_time: i32) -> Arc<Broke
     broker
 }
 
-pub(super) fn context(version: i16) -> RequestContext {
+pub(crate) fn context(version: i16) -> RequestContext {
     RequestContext {
         version,
         client_id: KString::from_static("c"),

@@ -54,7 +54,7 @@ pub(crate) mod write_txn_markers;
 
 mod decisions;
 #[cfg(test)]
-mod fetch_tests;
+pub(crate) mod fetch_tests;
 mod topology;
 
 use std::collections::BTreeSet;

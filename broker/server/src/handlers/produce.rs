@@ -351,7 +351,7 @@ fn recompress(
     if codec == valid.codec && header == valid.header {
         return Ok((header, records));
     }
-    let encoded = produce_chain::encode(&header, codec, &valid.section, valid.header.record_count)?;
+    let encoded = produce_chain::encode(config, &header, codec, &valid.section, valid.header.record_count)?;
     let max = usize::try_from(config.max_message_bytes).unwrap_or(0);
     if encoded.1.len() > max {
         let size = encoded.1.len();

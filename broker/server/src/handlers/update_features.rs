@@ -28,15 +28,9 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     let outcome = match updates {
         Err(refused) => Err(refused),
         Ok(updates) => {
-            // The metadata's records cannot be written in an older form.
             let supported = |name: &str| {
-                FEATURES.iter().find(|feature| feature.name == name).map(|feature| {
-                    let is_fixed = feature.name == "metadata.version";
-                    (
-                        if is_fixed { feature.version_max } else { feature.version_min },
-                        feature.version_max,
-                    )
-                })
+                let feature = FEATURES.iter().find(|feature| feature.name == name)?;
+                Some((feature.version_min, feature.version_max))
             };
             let decided = broker.metadata.decide(true, move |context| {
                 controller::update_features(context, &updates, supported, validate_only)

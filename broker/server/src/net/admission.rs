@@ -146,17 +146,19 @@ impl Drop for Seat {
     }
 }
 
-/// Lets no more than so many through in a second; the others wait where they are.
+/// Lets no more than so many through in a second, on the average of a window; the others wait where they are.
 pub(super) struct Pace {
     per_second: f64,
+    window: Duration,
     next: Instant,
 }
 
 impl Pace {
-    pub fn new(per_second: usize) -> Self {
+    pub fn new(per_second: usize, window: Duration) -> Self {
         Self {
             per_second: per_second.max(1) as f64,
-            next: Instant::now(),
+            window,
+            next: Instant::now().checked_sub(window).unwrap_or_else(Instant::now),
         }
     }
 
@@ -165,7 +167,7 @@ impl Pace {
         self.per_second = per_second.max(1) as f64;
     }
 
-    /// Waits for the turn, and then for what comes. Up to a second's worth may come at once.
+    /// Waits for the turn, and then for what comes. As many as a window has may come at once.
     pub async fn turn<T>(&mut self, coming: impl Future<Output = T>) -> T {
         tokio::time::sleep_until(self.next).await;
         let came = coming.await;
@@ -174,7 +176,7 @@ impl Pace {
     }
 
     fn count(&mut self, now: Instant) {
-        let earliest = now.checked_sub(Duration::from_secs(1)).unwrap_or(self.next);
+        let earliest = now.checked_sub(self.window).unwrap_or(self.next);
         self.next = self.next.max(earliest) + Duration::from_secs_f64(1.0 / self.per_second);
     }
 }
@@ -241,8 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn pace_is_kept_after_a_second_of_haste() {
-        let mut pace = Pace::new(10);
+    fn pace_is_kept_after_a_window_of_haste() {
+        let mut pace = Pace::new(10, Duration::from_secs(1));
         let start = pace.next + Duration::from_secs(5);
         for _ in 0..30 {
             pace.count(start.max(pace.next));

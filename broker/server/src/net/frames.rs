@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 const STRANGE_FRAME_BYTES_MAX: usize = 512 * 1024;
 /// Smallest frame that can hold a request header.
 const FRAME_BYTES_MIN: usize = 8;
-/// The buffer grows with the bytes that arrive, by a fraction or a small multiple of this at a time, whatever a length field says.
-const READ_BYTES: usize = 64 * 1024;
+/// Room made at a time, at least and at most. A length field alone gets the least: four bytes must not cost a megabyte.
+const ROOM_BYTES_MIN: usize = 4 * 1024;
+const ROOM_BYTES_MAX: usize = 1 << 20;
 
 /// A length that no frame can have.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,13 +23,17 @@ pub(super) struct BadLength {
 #[derive(Debug, Default)]
 pub(super) struct FrameBuffer {
     bytes: BytesMut,
+    /// The largest frame that this connection has sent whole.
+    largest: usize,
 }
 
 impl FrameBuffer {
-    /// Room to read into.
+    /// Room to read into: as much as is missing of the frame, but about no more than has arrived, or did before.
     pub fn space(&mut self) -> &mut BytesMut {
         let missing = self.wanted().saturating_sub(self.bytes.len());
-        self.bytes.reserve(missing.clamp(READ_BYTES / 16, READ_BYTES * 16));
+        let earned = self.bytes.len().max(self.largest);
+        self.bytes
+            .reserve(missing.clamp(ROOM_BYTES_MIN, earned.clamp(ROOM_BYTES_MIN, ROOM_BYTES_MAX)));
         &mut self.bytes
     }
 
@@ -73,6 +78,7 @@ impl FrameBuffer {
         if self.bytes.len() < 4 + len {
             return Ok(None);
         }
+        self.largest = self.largest.max(len);
         let mut frame = self.bytes.split_to(4 + len);
         Ok(Some(frame.split_off(4).freeze()))
     }
@@ -90,6 +96,7 @@ mod tests {
     fn buffer(bytes: &[u8]) -> FrameBuffer {
         FrameBuffer {
             bytes: BytesMut::from(bytes),
+            largest: 0,
         }
     }
 
@@ -137,8 +144,16 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_length_reserves_little() {
-        let mut stream = buffer(&[0x05, 0, 0, 0]);
-        assert!(stream.space().capacity() <= READ_BYTES * 16 + 1024);
+    fn room_grows_with_what_arrived() {
+        let mut stream = buffer(&[0, 0x0f, 0, 0]);
+        assert!(stream.space().capacity() <= ROOM_BYTES_MIN + 1024, "a length alone");
+        stream.bytes.extend_from_slice(&[0; 100_000]);
+        let room = stream.space().capacity() - stream.len();
+        assert!((50_000..=250_000).contains(&room), "{room}");
+        // A connection whose frames are large gets its room at once.
+        stream.bytes.extend_from_slice(&vec![0; 0x0f_0000 - 100_000]);
+        assert!(stream.next(ROOM_BYTES_MAX).unwrap().is_some());
+        stream.bytes.extend_from_slice(&[0, 0x0f, 0, 0]);
+        assert!(stream.space().capacity() >= 0x0f_0000);
     }
 }

@@ -76,7 +76,8 @@ impl Listener {
         });
         let mut admission = Admission::new(&broker);
         let complaints = Arc::new(Complaints::default());
-        let mut pace = Pace::new(admission.per_second());
+        let window_seconds = broker.config.size("quota.window.num") * broker.config.size("quota.window.size.seconds");
+        let mut pace = Pace::new(admission.per_second(), Duration::from_secs(window_seconds as u64));
         let mut connections = JoinSet::new();
         // What was accepted while there was room and is too much by now: it waits as those in the listener's queue do.
         let mut accepted: Option<(TcpStream, SocketAddr)> = None;

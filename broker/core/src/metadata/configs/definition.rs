@@ -142,6 +142,8 @@ pub struct ConfigDef {
     pub sensitive: bool,
     /// Whether it can be set in the configuration file only.
     pub read_only: bool,
+    /// Whether it is described only where somebody set it.
+    pub is_shown_if_set: bool,
     /// Broker configurations that apply if this one is not set, the first that is set wins.
     pub synonyms: &'static [Synonym],
 }
@@ -157,6 +159,7 @@ pub(super) const fn define(kind: ConfigType, name: &'static str, default: &'stat
         importance: Importance::Medium,
         sensitive: false,
         read_only: false,
+        is_shown_if_set: false,
         synonyms: &[],
     }
 }
@@ -184,6 +187,12 @@ impl ConfigDef {
     /// Set in the configuration file only.
     pub(super) const fn fixed(mut self) -> Self {
         self.read_only = true;
+        self
+    }
+
+    /// Described only where it is set.
+    pub(super) const fn shown_if_set(mut self) -> Self {
+        self.is_shown_if_set = true;
         self
     }
 

@@ -147,8 +147,14 @@ pub fn describe_named(scope: Scope, overrides: &Overrides, layers: &BrokerLayers
 
 /// Every entry of a broker.
 pub fn describe_broker(layers: &BrokerLayers<'_>) -> Vec<ConfigEntry> {
+    let is_set = |name: &str| {
+        [layers.dynamic, layers.dynamic_default]
+            .iter()
+            .any(|values| values.contains_key(name))
+    };
     Scope::Broker
         .definitions()
+        .filter(|definition| !definition.is_shown_if_set || is_set(definition.name))
         .map(|definition| entry(Scope::Broker, definition, &NOTHING, layers))
         .collect()
 }

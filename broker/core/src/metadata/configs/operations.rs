@@ -120,6 +120,14 @@ pub const CONFIGS: &[ConfigDef] = &[
         .unset()
         .fixed(),
     define(
+        Long,
+        "follower.replication.throttled.rate",
+        "9223372036854775807",
+        "Bytes a second that this broker's throttled replicas fetch.",
+    )
+    .at_least(0)
+    .shown_if_set(),
+    define(
         Int,
         "initial.broker.registration.timeout.ms",
         "60000",
@@ -144,6 +152,14 @@ pub const CONFIGS: &[ConfigDef] = &[
     .at_least(1)
     .fixed()
     .rated(High),
+    define(
+        Long,
+        "leader.replication.throttled.rate",
+        "9223372036854775807",
+        "Bytes a second that this broker gives to throttled replicas.",
+    )
+    .at_least(0)
+    .shown_if_set(),
     define(
         Long,
         "log.cleaner.backoff.ms",
@@ -407,6 +423,14 @@ pub const CONFIGS: &[ConfigDef] = &[
     .at_least(1)
     .fixed(),
     define(Int, "remote.log.reader.threads", "10", "Reads of the tier at a time.").at_least(1),
+    define(
+        Long,
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        "9223372036854775807",
+        "Bytes a second at which replicas move between log directories.",
+    )
+    .at_least(0)
+    .shown_if_set(),
     define(Int, "replica.fetch.backoff.ms", "1000", "Pause of a follower after a failed fetch.")
         .at_least(0)
         .fixed(),

@@ -54,7 +54,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         Int,
         "compression.lz4.level",
         "9",
-        "Level with which the broker compresses lz4 batches.",
+        "Level of lz4, which has only one here: accepted and without effect.",
     )
     .valid(Between(1, 17))
     .or(&[same("compression.lz4.level")]),
@@ -86,7 +86,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         Long,
         "file.delete.delay.ms",
         "60000",
-        "How long a deleted segment's files stay on disk, in milliseconds.",
+        "How long a deleted segment's files stay on disk, in milliseconds; accepted and without effect: they go at once, reads that have begun end.",
     )
     .at_least(0)
     .or(&[same("log.segment.delete.delay.ms")]),
@@ -223,7 +223,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         Boolean,
         "preallocate",
         "false",
-        "Whether a new segment's file is given its full size at once.",
+        "Whether a new segment's file is given its full size at once; accepted and without effect.",
     )
     .or(&[same("log.preallocate")]),
     define(
@@ -270,7 +270,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         Int,
         "segment.index.bytes",
         "10485760",
-        "Largest size of a segment's offset index, in bytes.",
+        "Largest size of a segment's offset index, in bytes; accepted and without effect, as indexes grow with their segments.",
     )
     .at_least(4)
     .or(&[same("log.index.size.max.bytes")]),
@@ -278,7 +278,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         Long,
         "segment.jitter.ms",
         "0",
-        "Most that is randomly taken off segment.ms, in milliseconds, so that segments do not roll together.",
+        "Most that is taken off segment.ms, in milliseconds, for each segment another part, so that segments do not roll together.",
     )
     .at_least(0)
     .or(&[same("log.roll.jitter.ms"), hours("log.roll.jitter.hours")]),
