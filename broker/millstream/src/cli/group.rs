@@ -21,6 +21,7 @@ pub struct Group {
 enum Verb {
     /// List groups
     #[command(after_help = "Example: millstream group ls --output json")]
+    #[command(visible_alias = "list")]
     Ls(KafkaArgs),
     /// Show a group's members, its offsets and its lag
     #[command(after_help = "Example: millstream group describe readers")]

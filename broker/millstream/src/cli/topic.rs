@@ -23,6 +23,7 @@ enum Verb {
     Create(Create),
     /// List topics and views
     #[command(after_help = "Example: millstream topic ls --output json")]
+    #[command(visible_alias = "list")]
     Ls(Ls),
     /// Show a topic's partitions and its own configuration
     #[command(after_help = "Example: millstream topic describe flights")]

@@ -25,6 +25,7 @@ enum Verb {
     Create(Box<Create>),
     /// List views
     #[command(after_help = "Example: millstream view ls --output json")]
+    #[command(visible_alias = "list")]
     Ls(AdminArgs),
     /// Remove a view; its source stays
     #[command(after_help = "Example: millstream view rm late")]

@@ -13,6 +13,7 @@ use millstream_protocol::{
     chunk::Records,
     messages::{
         FetchRequest, FetchResponse,
+        fetch_request::FetchPartition,
         fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData},
     },
 };
@@ -28,6 +29,8 @@ use crate::{
     views::{self, ReadWish, ScannedRecords},
 };
 
+/// First version with sessions, and with an error of the request.
+const FIRST_WITH_SESSIONS: i16 = 7;
 /// First version that names topics by id.
 const TOPIC_ID_VERSION: i16 = 13;
 /// Longest that a fetch waits, whatever the client asks.
@@ -107,6 +110,33 @@ struct Item {
     source: Source,
 }
 
+/// Versions below 7 can say it of partitions only.
+fn refused_as_replica(request: &FetchRequest, version: i16) -> FetchResponse {
+    let error_code = ErrorCode::ClusterAuthorizationFailed.code();
+    if version >= FIRST_WITH_SESSIONS {
+        return FetchResponse {
+            error_code,
+            ..FetchResponse::default()
+        };
+    }
+    let refused = |partition: &FetchPartition| PartitionData {
+        partition_index: partition.partition,
+        error_code,
+        high_watermark: -1,
+        records: Some(Records::empty()),
+        ..PartitionData::default()
+    };
+    let topics = request.topics.iter().map(|topic| FetchableTopicResponse {
+        topic: topic.topic.clone(),
+        partitions: topic.partitions.iter().map(refused).collect(),
+        ..FetchableTopicResponse::default()
+    });
+    FetchResponse {
+        responses: topics.collect(),
+        ..FetchResponse::default()
+    }
+}
+
 pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request: FetchRequest) -> FetchResponse {
     let plan = match broker.sessions.plan(&request, broker.clock.wall_ms()) {
         Ok(plan) => plan,
@@ -119,10 +149,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     };
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         // Only brokers fetch as replicas, and never on a client listener (CVE-2018-1288).
-        return FetchResponse {
-            error_code: ErrorCode::ClusterAuthorizationFailed.code(),
-            ..FetchResponse::default()
-        };
+        return refused_as_replica(&request, context.version);
     }
     let max_bytes = usize::try_from(request.max_bytes)
         .unwrap_or(0)

@@ -220,3 +220,24 @@ async fn a_bucket_that_does_not_answer_holds_nobody_longer_than_he_waits() {
     assert_eq!(answered(&response.unwrap()), 0);
     broker.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn nobody_fetches_as_a_replica_and_old_versions_hear_it_of_each_partition() {
+    let broker = broker(&MemoryDisk::new(), 1).await;
+    for (version, wanted) in [(6, (0, Some(31))), (7, (31, None))] {
+        let request = FetchRequest {
+            replica_id: 2,
+            session_epoch: -1,
+            topics: vec![FetchTopic {
+                topic: KString::from_static("t"),
+                partitions: vec![FetchPartition::default()],
+                ..FetchTopic::default()
+            }],
+            ..FetchRequest::default()
+        };
+        let response = fetch::handle(Arc::clone(&broker), context(version), request).await;
+        let of_partition = response.responses.first().map(|topic| topic.partitions[0].error_code);
+        assert_eq!((response.error_code, of_partition), wanted, "version {version}");
+    }
+    broker.shutdown().await.unwrap();
+}

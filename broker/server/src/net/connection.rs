@@ -52,6 +52,8 @@ pub(super) struct Limits {
     pub frame_bytes_max: usize,
     /// `connections.max.idle.ms`
     pub idle: Duration,
+    /// A client that takes or sends no byte for this long, in the middle of a frame, is disconnected.
+    pub stall_max: Duration,
     /// Bytes of all frames being worked on, in units of 1 KiB.
     pub frame_memory: Arc<Semaphore>,
     /// Units in `frame_memory`.
@@ -280,7 +282,7 @@ impl Connection {
                 self.read()?;
             }
             Event::Reserved(permit) => {
-                let due = Instant::now() + writer::time_for(self.buffer.wanted());
+                let due = Instant::now() + writer::time_for(self.buffer.wanted(), self.limits.stall_max);
                 self.coming = Coming::Due(due, permit);
             }
             Event::Late => return Err(Ended::NotSending(self.buffer.wanted())),
@@ -391,7 +393,7 @@ impl Connection {
 
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<(), Ended> {
         let bytes = in_memory(&chunks);
-        let written = writer::write_all(&self.stream, chunks).await;
+        let written = writer::write_all(&self.stream, chunks, self.limits.stall_max).await;
         self.unsent.fetch_sub(bytes, Ordering::Relaxed);
         match written {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Ended::NotReading),

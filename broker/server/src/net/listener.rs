@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     admission::{Admission, Complaints, Pace, Seat},
     connection::{self, Ended, Limits},
+    writer::STALL_MAX,
 };
 use crate::broker::Broker;
 
@@ -70,6 +71,7 @@ impl Listener {
         let limits = Arc::new(Limits {
             frame_bytes_max: broker.config.size("socket.request.max.bytes"),
             idle: Duration::from_millis(u64::try_from(broker.config.number("connections.max.idle.ms")).unwrap_or(u64::MAX)),
+            stall_max: STALL_MAX,
             frame_memory: Arc::new(Semaphore::new(frame_memory_units.min(Semaphore::MAX_PERMITS))),
             frame_memory_units,
             parked_memory: Arc::new(Semaphore::new(frame_memory_units.min(Semaphore::MAX_PERMITS))),

@@ -2,6 +2,8 @@
 
 mod admission;
 mod connection;
+#[cfg(test)]
+mod connection_tests;
 mod frames;
 mod listener;
 mod writer;

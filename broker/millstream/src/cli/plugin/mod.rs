@@ -37,6 +37,7 @@ enum Verb {
     Push(push::Push),
     /// List the cluster's plugins
     #[command(after_help = "Example: millstream plugin ls --output json")]
+    #[command(visible_alias = "list")]
     Ls(AdminArgs),
     /// Run a plugin over everything that is produced to a topic
     #[command(

@@ -1,0 +1,65 @@
+//! Clients that neither read nor send: their connections end in time.
+
+use std::{sync::Arc, time::Duration};
+
+use millstream_log::disk::MemoryDisk;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinHandle,
+};
+
+use super::connection::{Ended, Limits, serve};
+use crate::{Broker, handlers::fetch_tests};
+
+const MEMORY_UNITS: usize = 64 * 1024;
+
+/// A connection that has little patience, and its client's end.
+async fn connect(broker: &Arc<Broker>) -> (JoinHandle<Ended>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, peer) = listener.accept().await.unwrap();
+    let limits = Limits {
+        frame_bytes_max: 100 << 20,
+        idle: Duration::from_secs(86_400),
+        stall_max: Duration::from_millis(100),
+        frame_memory: Arc::new(Semaphore::new(MEMORY_UNITS)),
+        frame_memory_units: MEMORY_UNITS,
+        parked_memory: Arc::new(Semaphore::new(MEMORY_UNITS)),
+    };
+    (tokio::spawn(serve(stream, peer, Arc::clone(broker), Arc::new(limits))), client)
+}
+
+/// A frame with an ApiVersions request, version 0.
+fn api_versions() -> Vec<u8> {
+    [&[0, 0, 0, 10][..], &[0, 18, 0, 0], &[0, 0, 0, 1], &[0xff, 0xff]].concat()
+}
+
+#[tokio::test]
+async fn who_does_not_send_the_rest_of_a_large_frame_is_disconnected() {
+    let broker = fetch_tests::broker(&MemoryDisk::new(), 1).await;
+    let (connection, mut client) = connect(&broker).await;
+    client.write_all(&api_versions()).await.unwrap();
+    // A Produce of 128 KiB, of which half comes.
+    client.write_all(&[0, 2, 0, 0, 0, 0, 0, 9]).await.unwrap();
+    client.write_all(&[0; 70_000]).await.unwrap();
+    let ended = connection.await.unwrap();
+    assert!(matches!(ended, Ended::NotSending(_)), "{ended}");
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_does_not_read_answers_is_disconnected() {
+    let broker = fetch_tests::broker(&MemoryDisk::new(), 1).await;
+    let (connection, mut client) = connect(&broker).await;
+    let asking = tokio::spawn(async move {
+        let many = api_versions().repeat(1_000);
+        // Until it is disconnected.
+        while client.write_all(&many).await.is_ok() {}
+    });
+    let ended = connection.await.unwrap();
+    assert!(matches!(ended, Ended::NotReading), "{ended}");
+    asking.await.unwrap();
+    broker.shutdown().await.unwrap();
+}
