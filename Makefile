@@ -38,7 +38,7 @@ bench: target/setup/toolchain target/setup/packages target/setup/python plugins 
 	cargo run --release -p millstream-bench -- $(ARGS)
 
 fuzz: target/setup/toolchain ## damaged bytes for every decoder and reader, a minute each (SECONDS_EACH=…)
-	MILLSTREAM_FUZZ_SECONDS=$(or $(SECONDS_EACH),60) cargo test -p millstream-protocol -p millstream-log -p millstream-core fuzz_ -- --nocapture
+	MILLSTREAM_FUZZ_SECONDS=$(or $(SECONDS_EACH),60) cargo test -p millstream-protocol -p millstream-log -p millstream-core -p millstream-server -p millstream-tiered -p millstream-abi fuzz_ -- --nocapture
 
 soak: target/setup/packages target/setup/python ## groups, transactions, compaction and crashes at once for ten minutes (SOAK_SECONDS=…), and its history checked
 	cargo build --workspace --bins

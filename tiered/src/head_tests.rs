@@ -118,3 +118,14 @@ proptest! {
         let _ = Head::decode(&envelope::seal(MAGIC, &json));
     }
 }
+
+#[test]
+fn fuzz_head() {
+    let json = envelope::open("head", MAGIC, GOLDEN_V1).unwrap();
+    let count = millstream_fuzz::fuzz("head", &[GOLDEN_V1.to_vec(), json], |bytes| {
+        let _ = Head::decode(bytes);
+        // What a writer with a mistake would have sealed.
+        let _ = Head::decode(&envelope::seal(MAGIC, bytes));
+    });
+    assert!(count > 0);
+}

@@ -140,3 +140,17 @@ proptest! {
         let _ = Footer::decode(trailer, &bytes);
     }
 }
+
+#[test]
+fn fuzz_segment_footer() {
+    let body = batches(40, 100);
+    let footer = build(&body, 120, 1000).unwrap();
+    let corpus = [GOLDEN_V1.to_vec(), object(&body, &footer).to_vec()];
+    let count = millstream_fuzz::fuzz("segment footer", &corpus, |bytes| {
+        if let Ok(footer) = decode(&Bytes::copy_from_slice(bytes)) {
+            footer.position_of(7);
+            footer.seek_timestamp(1_005);
+        }
+    });
+    assert!(count > 0);
+}

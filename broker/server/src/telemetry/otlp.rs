@@ -216,4 +216,13 @@ mod tests {
             assert_eq!(points(bytes), None);
         }
     }
+    #[test]
+    fn fuzz_pushed_metrics() {
+        let count = millstream_fuzz::fuzz("pushed metrics", &[sample("a.b", 1.5), sample(&"n".repeat(100), -1.0)], |bytes| {
+            if let Some(points) = points(bytes) {
+                assert!(points.len() <= bytes.len());
+            }
+        });
+        assert!(count > 0);
+    }
 }

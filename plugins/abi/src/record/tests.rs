@@ -184,3 +184,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn fuzz_records() {
+    let corpus = [golden::bytes(include_str!("../../golden/records.hex"))];
+    let count = millstream_fuzz::fuzz("records of a section", &corpus, |section| {
+        for count in [0, 1, 5, i32::MAX, -1] {
+            for record in RecordReader::new(section, count).flatten() {
+                assert!(record.headers.count() <= section.len());
+            }
+        }
+    });
+    assert!(count > 0);
+}

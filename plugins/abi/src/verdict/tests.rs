@@ -304,3 +304,19 @@ proptest! {
         let _ = read(&reply, u32::try_from(verdicts.len()).unwrap());
     }
 }
+
+#[test]
+fn fuzz_verdicts() {
+    let corpus = [
+        golden::bytes(include_str!("../../golden/verdicts-every-tag.hex")),
+        golden::bytes(include_str!("../../golden/verdicts-keep-all.hex")),
+    ];
+    let count = millstream_fuzz::fuzz("verdicts", &corpus, |reply| {
+        for record_count in [0, 3, 8, 1_000] {
+            if let Ok(verdicts) = read(reply, record_count) {
+                assert!(verdicts.len() <= record_count as usize);
+            }
+        }
+    });
+    assert!(count > 0);
+}
