@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use millstream_core::quota::REQUEST_PERCENTAGE;
 use millstream_protocol::{
-    ApiKey, Decoder, KString, Request, Response,
+    ApiKey, DecodeError, Decoder, KString, Request, Response,
     api::{advertised_versions, decode_request_header, encode_response},
     chunk::Chunk,
 };
@@ -19,6 +19,7 @@ use crate::{
     context::{ANONYMOUS, RequestContext},
     handlers::*,
     quotas::{Mute, Timed, percent},
+    validation::off_turn,
 };
 
 /// A request's answer, in the order of the requests.
@@ -255,6 +256,12 @@ fn route(key: ApiKey, incoming: Incoming) -> BoxFuture<Answer> {
     }
 }
 
+/// The request. A large one is many small things, and others must not wait for all of them.
+fn decoded<R: Request>(incoming: &mut Incoming) -> Result<R, DecodeError> {
+    let (bytes, version) = (incoming.decoder.remaining(), incoming.context.version);
+    off_turn(bytes, || R::decode(&mut incoming.decoder, version))
+}
+
 type Handler<R, F> = fn(Arc<Broker>, RequestContext, R) -> F;
 
 /// The answer is complete before the connection's next request starts.
@@ -266,7 +273,7 @@ where
 {
     Box::pin(async move {
         let version = incoming.context.version;
-        match R::decode(&mut incoming.decoder, version) {
+        match decoded::<R>(&mut incoming) {
             Ok(request) => {
                 let quota = RequestQuota::of(&incoming);
                 let handled = Box::pin(handler(incoming.broker, incoming.context, request));
@@ -286,7 +293,7 @@ where
 {
     Box::pin(async move {
         let version = incoming.context.version;
-        let request = match R::decode(&mut incoming.decoder, version) {
+        let request = match decoded::<R>(&mut incoming) {
             Ok(request) => request,
             Err(error) => return Answer::Close(format!("bad {} version {version}: {error}", R::NAME)),
         };

@@ -155,7 +155,7 @@ def leader_election(run):
     holds("already elected leader" in output or "Valid replica already elected" in output, output)
 
 
-@check("reassign-partitions", "--generate, --execute, --verify and --list move a partition to where it is")
+@check("reassign-partitions", "--generate, --execute with a throttle, --verify and --list move a partition to where it is")
 def reassign(run):
     topic = create(run, "topic")
     node = re.search(r"Leader: (\d+)", tool(run, "topics", "--describe", "--topic", topic)).group(1)
@@ -164,10 +164,12 @@ def reassign(run):
         proposal = json.loads(tool(run, "reassign-partitions", "--generate", *options).strip().splitlines()[-1])
     equal([(entry["topic"], entry["replicas"]) for entry in proposal["partitions"]], [(topic, [int(node)])])
     with json_file(proposal) as file:
-        done = tool(run, "reassign-partitions", "--execute", "--reassignment-json-file", file.name)
+        done = tool(run, "reassign-partitions", "--execute", "--throttle", "1000000", "--reassignment-json-file", file.name)
+        holds("The inter-broker throttle limit was set" in done, done)
         holds("Successfully started partition reassignment" in done, done)
         verified = tool(run, "reassign-partitions", "--verify", "--reassignment-json-file", file.name)
         holds(f"Reassignment of partition {topic}-0 is completed" in verified, verified)
+        holds("Clearing broker-level throttles" in verified, verified)
     holds("No partition reassignments found" in tool(run, "reassign-partitions", "--list"), "one is under way")
 
 
@@ -186,10 +188,11 @@ def api_versions(run):
     holds(needed <= set(usable), sorted(needed - set(usable)), len(usable))
 
 
-@check("features", "describe shows metadata.version and its finalized level")
+@check("features", "describe shows metadata.version and its finalized level, and the cluster can be upgraded to a release")
 def features(run):
     output = tool(run, "features", "describe")
     holds(re.search(r"Feature: metadata.version\s.*FinalizedVersionLevel: \S+", output), output)
+    tool(run, "features", "upgrade", "--release-version", "4.2")
 
 
 @check("metadata-quorum", "describe tells the leader of the metadata and its replicas")
