@@ -284,6 +284,7 @@ impl Connection {
             Event::Reserved(permit) => {
                 let due = Instant::now() + writer::time_for(self.buffer.wanted(), self.limits.stall_max);
                 self.coming = Coming::Due(due, permit);
+                self.buffer.make_room_for_all();
             }
             Event::Late => return Err(Ended::NotSending(self.buffer.wanted())),
             // A client that waits for an answer is not idle.

@@ -37,6 +37,13 @@ impl FrameBuffer {
         &mut self.bytes
     }
 
+    /// Makes room for the rest of the frame, whose bytes are counted now, so that it is not copied as it grows.
+    pub fn make_room_for_all(&mut self) {
+        let missing = self.wanted().saturating_sub(self.bytes.len());
+        // With what the last read has room for at least.
+        self.bytes.reserve(missing.saturating_add(ROOM_BYTES_MIN));
+    }
+
     /// Bytes that are there.
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -150,8 +157,11 @@ mod tests {
         stream.bytes.extend_from_slice(&[0; 100_000]);
         let room = stream.space().capacity() - stream.len();
         assert!((50_000..=250_000).contains(&room), "{room}");
+        stream.make_room_for_all();
+        let whole = stream.bytes.capacity();
         // A connection whose frames are large gets its room at once.
         stream.bytes.extend_from_slice(&vec![0; 0x0f_0000 - 100_000]);
+        assert_eq!(stream.space().capacity(), whole, "it was not moved");
         assert!(stream.next(ROOM_BYTES_MAX).unwrap().is_some());
         stream.bytes.extend_from_slice(&[0, 0x0f, 0, 0]);
         assert!(stream.space().capacity() >= 0x0f_0000);
