@@ -152,7 +152,7 @@ impl CleanerState {
     }
 
     fn add(&mut self, offset: i64, now_ms: i64, delete_retention_ms: i64) {
-        let horizon = self.horizon(now_ms, delete_retention_ms);
+        let horizon = self.horizon(now_ms, delete_retention_ms.max(READERS_MS));
         self.passes.retain(|(known, _)| *known >= horizon && *known < offset);
         self.passes.push((offset, now_ms));
     }

@@ -301,8 +301,8 @@ impl Log {
     }
 
     /// The coordinator refused for good what the guard was for.
-    pub fn forget_verification(&self, producer_id: i64, guard: VerificationGuard) {
-        self.appender().producers.forget_verification(producer_id, guard);
+    pub fn forget_verification(&self, producer_id: i64, epoch: i16, guard: VerificationGuard) {
+        self.appender().producers.forget_verification(producer_id, epoch, guard);
     }
 
     /// First offset that readers of committed records may not see while the log is safe up to `high_watermark`.

@@ -189,9 +189,10 @@ impl ProducerStates {
         TransactionState::Unverified(known.guard)
     }
 
-    /// The coordinator refused for good.
-    pub(crate) fn forget_verification(&mut self, producer_id: i64, guard: VerificationGuard) {
-        if self.verifications.get(&producer_id).is_some_and(|known| known.guard == guard) {
+    /// The coordinator refused for good. What waits under a later epoch is not meant.
+    pub(crate) fn forget_verification(&mut self, producer_id: i64, epoch: i16, guard: VerificationGuard) {
+        let known = self.verifications.get(&producer_id);
+        if known.is_some_and(|known| known.guard == guard && known.epoch == epoch) {
             self.verifications.remove(&producer_id);
         }
     }
@@ -550,9 +551,10 @@ mod tests {
         let guards: Vec<_> = (0..=GUARDS_MAX as i64).map(|id| ask(&mut states, id)).collect();
         assert_ne!(ask(&mut states, 0), guards[0], "the oldest has to ask again");
         assert_eq!(ask(&mut states, 2), guards[2]);
-        states.forget_verification(2, guards[3]);
+        states.forget_verification(2, 0, guards[3]);
+        states.forget_verification(2, -1, guards[2]);
         assert_eq!(ask(&mut states, 2), guards[2], "not its own");
-        states.forget_verification(2, guards[2]);
+        states.forget_verification(2, 0, guards[2]);
         assert_ne!(ask(&mut states, 2), guards[2]);
     }
 

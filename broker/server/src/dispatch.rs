@@ -256,7 +256,8 @@ fn route(key: ApiKey, incoming: Incoming) -> BoxFuture<Answer> {
     }
 }
 
-/// The request. A large one is many small things, and others must not wait for all of them.
+/// The request. A large one is many small things, and others must not wait for all of them; only a Produce, which does not come here, has
+/// large things that cost nothing.
 fn decoded<R: Request>(incoming: &mut Incoming) -> Result<R, DecodeError> {
     let (bytes, version) = (incoming.decoder.remaining(), incoming.context.version);
     off_turn(bytes, || R::decode(&mut incoming.decoder, version))

@@ -382,16 +382,26 @@ mod tests {
                 }
             }
         };
+        // Logs are synced in the order in which that is asked for: what was asked for before is done when the other one is.
+        let other = broker.partition(&topic, 1).unwrap();
+        let all_asked_for = || {
+            let bytes = batch();
+            let appended = other.append(&BatchHeader::parse(&bytes).unwrap(), &bytes, now_ms, None).unwrap();
+            let other = &other;
+            async move { assert!(other.wait_for(appended.log_end_offset).await) }
+        };
         partition.set_topic_config(config(3, HOUR_MS), HOUR_MS);
         let before = partition.log().durable_end_offset();
         append();
         append();
+        all_asked_for().await;
         assert_eq!(partition.log().durable_end_offset(), before, "two records are not enough");
         until_durable(append()).await;
 
         partition.set_topic_config(config(i64::MAX, HOUR_MS), HOUR_MS);
         let end = append();
         partition.flush_if_due(now_ms + HOUR_MS - 1);
+        all_asked_for().await;
         assert!(partition.log().durable_end_offset() < end, "it is too early");
         partition.flush_if_due(now_ms + HOUR_MS);
         until_durable(end).await;

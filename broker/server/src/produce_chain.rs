@@ -43,8 +43,7 @@ pub(crate) fn honest_header(valid: &ValidBatch) -> BatchHeader {
     header
 }
 
-/// A batch made anew from its header and a record section.
-/// `codec` with the level that the topic wants of the broker.
+/// A batch made anew from its header and a record section, compressed with the level that the topic wants of the broker.
 pub(crate) fn encode(
     config: &TopicConfig,
     header: &BatchHeader,

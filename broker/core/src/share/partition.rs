@@ -19,8 +19,8 @@ pub struct ShareLimits {
 
 impl ShareLimits {
     /// How many records of a batch are delivered at once when they were delivered `delivery_count` times before, if not all. One that cannot
-    /// be processed must not take its whole batch with it: from half of the deliveries on they come in ever smaller pieces, the last time
-    /// each alone (KAFKA-19903).
+    /// be processed must not take its whole batch with it: from half of the deliveries on, but the third at the earliest, they come in ever
+    /// smaller pieces, the last time each alone (KAFKA-19903).
     fn piece_of(&self, batch_records: i64, delivery_count: i16) -> Option<i64> {
         let whole = (self.delivery_count_max / 2 + self.delivery_count_max % 2).max(2);
         let halvings = u32::try_from(delivery_count - whole).ok()? + 1;

@@ -105,7 +105,7 @@ fn a_lock_that_ran_out_frees_its_records_unless_it_is_renewed() {
     assert_eq!(late, Err(ErrorCode::InvalidRecordState));
 }
 
-/// What one member after the other gets of ten records, of which nobody ever answers for the third and all answer for what they get else.
+/// What one member gets of eight records: it gives back what comes with the third, and accepts the rest.
 #[test]
 fn a_record_that_nobody_can_process_goes_alone_in_the_end() {
     let limits = ShareLimits {

@@ -187,6 +187,76 @@ fn a_timeout_aborts_and_fences() {
 }
 
 #[test]
+fn after_a_timeout_a_producer_of_version_two_goes_on_where_it_hears_of_it() {
+    let timeout = i64::from(TIMEOUT_MS);
+    for goes_on_by_init in [false, true] {
+        let mut fixture = Fixture::new();
+        let p = fixture.init(0, ProducerIdAndEpoch::NONE).unwrap();
+        fixture.add(10, p, Two).unwrap();
+        let late = fixture.core.tick(10 + timeout);
+        fixture.take(late);
+        fixture.write_markers(11 + timeout);
+        assert_eq!(fixture.end(12 + timeout, p, Commit, Two), Err(ErrorCode::InvalidTxnState));
+        assert_eq!(fixture.add(12 + timeout, p, Two), Err(ErrorCode::ProducerFenced));
+        let next = if goes_on_by_init {
+            fixture.init(13 + timeout, p)
+        } else {
+            fixture.end(13 + timeout, p, Abort, Two)
+        };
+        assert_eq!(next, Ok(producer(p.id, 1)));
+        assert_eq!(fixture.add(14 + timeout, producer(p.id, 1), Two), Ok(()));
+    }
+}
+
+#[test]
+fn a_fenced_producer_is_never_given_the_epoch_of_the_instance_after_it() {
+    for version in [One, Two] {
+        let mut fixture = Fixture::new();
+        let old = fixture.init(0, ProducerIdAndEpoch::NONE).unwrap();
+        let new = fixture.init(1, ProducerIdAndEpoch::NONE).unwrap();
+        fixture.add(2, new, version).unwrap();
+        let mut held = vec![new, fixture.end(3, new, Abort, version).unwrap()];
+        fixture.write_markers(4);
+        for outcome in [Abort, Commit] {
+            assert_eq!(
+                fixture.end(5, old, outcome, Two),
+                Err(ErrorCode::ProducerFenced),
+                "{version:?} {outcome:?}"
+            );
+        }
+        assert_eq!(fixture.init(6, old), Err(ErrorCode::ProducerFenced));
+        // While the new one's transaction is open, and after a third instance took over.
+        let current = *held.last().unwrap();
+        fixture.add(7, current, version).unwrap();
+        assert_eq!(fixture.end(8, old, Abort, Two), Err(ErrorCode::ProducerFenced));
+        assert_eq!(fixture.init(9, ProducerIdAndEpoch::NONE), Err(ErrorCode::ConcurrentTransactions));
+        fixture.write_markers(10);
+        held.push(fixture.init(11, ProducerIdAndEpoch::NONE).unwrap());
+        assert_eq!(fixture.end(12, current, Abort, Two), Err(ErrorCode::ProducerFenced));
+        assert_eq!(fixture.init(12, current), Err(ErrorCode::ProducerFenced));
+    }
+}
+
+#[test]
+fn an_epoch_that_only_fences_is_given_to_nobody() {
+    let timeout = i64::from(TIMEOUT_MS);
+    let mut fixture = Fixture::new();
+    let first = fixture.init(0, ProducerIdAndEpoch::NONE).unwrap();
+    let mut record = fixture.log[0].clone();
+    record.value.as_mut().unwrap().producer.epoch = i16::MAX - 1;
+    fixture.core.apply(&record);
+    let last = producer(first.id, i16::MAX - 1);
+    fixture.add(1, last, Two).unwrap();
+    let late = fixture.core.tick(1 + timeout);
+    fixture.take(late);
+    fixture.write_markers(2 + timeout);
+    assert_eq!(fixture.end(3 + timeout, last, Abort, Two), Err(ErrorCode::ProducerFenced));
+    let next = fixture.init(4 + timeout, last).unwrap();
+    assert!(next.id != last.id && next.epoch == 0, "{next:?}");
+    assert_eq!(fixture.add(5 + timeout, next, Two), Ok(()));
+}
+
+#[test]
 fn a_producer_that_names_itself_gets_the_next_epoch_and_its_retry_the_same() {
     let mut fixture = Fixture::new();
     let p = fixture.init(0, ProducerIdAndEpoch::NONE).unwrap();

@@ -155,7 +155,9 @@ impl TransactionCoordinator {
 fn check_producer(transaction: &Transaction, request: &EndTransaction) -> Checked<bool> {
     let (current, named) = (transaction.producer, request.producer);
     let decided = !matches!(transaction.state, TransactionState::Ongoing | TransactionState::Empty);
-    if request.version == TransactionVersion::Two && decided {
+    // Only where the transaction ended under version 2 is the epoch after its producer's own still its producer's: else it is another's.
+    if request.version == TransactionVersion::Two && transaction.version == TransactionVersion::Two && decided && current.epoch <= EPOCH_MAX
+    {
         let rotated = named.id == transaction.previous_producer_id && named.epoch >= EPOCH_MAX && current.epoch == 0;
         let bumped = named.id == current.id && named.epoch.checked_add(1) == Some(current.epoch);
         if rotated || bumped {

@@ -88,11 +88,12 @@ impl TransactionCoordinator {
 fn next_epoch(transaction: &Transaction, named: ProducerIdAndEpoch, fresh_producer_id: i64) -> Checked<(ProducerIdAndEpoch, i16)> {
     let current = transaction.producer;
     if named.id >= 0 {
-        // A retry of a change whose answer was lost gets the same answer again.
-        if named.epoch == transaction.last_epoch && transaction.last_epoch >= 0 || named.id != current.id {
+        let is_retry = named.epoch == transaction.last_epoch && transaction.last_epoch >= 0 || named.id != current.id;
+        if is_retry && current.epoch <= EPOCH_MAX {
+            // The answer to a change was lost: it is the same again.
             return Ok((current, transaction.last_epoch));
         }
-        if named.epoch != current.epoch {
+        if !is_retry && named.epoch != current.epoch {
             return Err(ErrorCode::ProducerFenced);
         }
     }

@@ -74,7 +74,7 @@ impl TransactionState {
 pub struct Transaction {
     /// The producer that may use the id, with its current epoch.
     pub producer: ProducerIdAndEpoch,
-    /// The epoch before the last change that its producer asked for, -1 if there was none: a retry of that change names it.
+    /// The epoch before the last change that its producer asked for or that a timeout or takeover made, -1 if there was none: a retry names it.
     pub last_epoch: i16,
     /// The producer id before the current one, -1 if there was none.
     pub previous_producer_id: i64,

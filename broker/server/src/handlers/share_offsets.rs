@@ -19,7 +19,11 @@ use millstream_protocol::{
 use uuid::Uuid;
 
 use super::once_by;
-use crate::{broker::Broker, context::RequestContext};
+use crate::{
+    broker::Broker,
+    context::RequestContext,
+    features::{GroupKind, serves_groups},
+};
 
 type Offsets = BTreeMap<ShareKey, (i64, i64)>;
 
@@ -155,6 +159,8 @@ pub(crate) async fn alter(
     let group_id = request.group_id.to_string();
     let created = if group_id.is_empty() {
         Err(ErrorCode::InvalidGroupId)
+    } else if !serves_groups(&broker, &broker.metadata.image(), GroupKind::Share) {
+        Err(ErrorCode::UnsupportedVersion)
     } else {
         broker.groups.create_empty_share_group(&broker, group_id).await
     };

@@ -50,20 +50,17 @@ pub(crate) async fn verified_write(
             broker.transactions.add_partitions(broker, request).await
         }
     };
-    if verified.is_err_and(|error| !is_passing(error)) {
-        partition.log().forget_verification(producer.id, guard);
+    if verified.is_err_and(is_final) {
+        partition.log().forget_verification(producer.id, producer.epoch, guard);
     }
     verified.map(|()| Some(guard))
 }
 
-/// The batch will come again.
-fn is_passing(error: ErrorCode) -> bool {
+/// The batch will not come again.
+fn is_final(error: ErrorCode) -> bool {
     matches!(
         error,
-        ErrorCode::ConcurrentTransactions
-            | ErrorCode::NotCoordinator
-            | ErrorCode::CoordinatorNotAvailable
-            | ErrorCode::CoordinatorLoadInProgress
+        ErrorCode::ProducerFenced | ErrorCode::InvalidProducerIdMapping | ErrorCode::TransactionAbortable | ErrorCode::InvalidTxnState
     )
 }
 

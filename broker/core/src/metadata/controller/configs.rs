@@ -167,7 +167,10 @@ fn alter_group(context: &Context<'_>, draft: &mut Draft, name: &str, alteration:
     let current = draft.image.group_configs.get(name).cloned().unwrap_or_default();
     let configs = altered(context, Scope::Group, &current, alteration)?;
     check_group(context, &configs).map_err(invalid)?;
-    if let Some(topic) = configs.get(DEAD_LETTER_TOPIC).filter(|topic| !topic.is_empty()) {
+    let changed = configs
+        .get(DEAD_LETTER_TOPIC)
+        .filter(|topic| current.get(DEAD_LETTER_TOPIC) != Some(*topic));
+    if let Some(topic) = changed.filter(|topic| !topic.is_empty()) {
         // Which topics the group reads is not known here.
         let found = check_dead_letter_topic(&draft.image, "", topic);
         found.map_err(|refusal| invalid(format!("{DEAD_LETTER_TOPIC}: {}", refusal.message)))?;
