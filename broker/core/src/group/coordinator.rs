@@ -218,6 +218,9 @@ impl GroupCoordinator {
             Ok(()) if self.keeps_classic_out(&request.group_id) => Some(ErrorCode::InconsistentGroupProtocol),
             // A group springs into being for a member without id only; any other lost its group.
             Ok(()) if !is_known && !request.member_id.is_empty() => Some(ErrorCode::UnknownMemberId),
+            Ok(()) if !is_known && (request.protocol_type.is_empty() || request.protocols.is_empty()) => {
+                Some(ErrorCode::InconsistentGroupProtocol)
+            }
             Ok(()) => None,
             Err(error) => Some(error),
         };

@@ -20,9 +20,6 @@ pub(super) fn validate(request: &JoinGroupRequest, config: &GroupConfig) -> Resu
     if !(config.session_timeout_ms_min..=config.session_timeout_ms_max).contains(&request.session_timeout_ms) {
         return Err(ErrorCode::InvalidSessionTimeout);
     }
-    if request.protocol_type.is_empty() || request.protocols.is_empty() {
-        return Err(ErrorCode::InconsistentGroupProtocol);
-    }
     let instance_id = request.group_instance_id.as_deref().unwrap_or_default();
     let texts = [instance_id, &request.client_id, &request.client_host, &request.protocol_type];
     let names = request.protocols.iter().map(|(name, _)| name.as_str());

@@ -50,7 +50,7 @@ impl TransactionCoordinator {
         };
         let named = request.current;
         let is_previous = named.id == transaction.previous_producer_id && named.epoch >= EPOCH_MAX;
-        if named.id >= 0 && named.id != transaction.producer.id && !is_previous {
+        if named != ProducerIdAndEpoch::NONE && named.id != transaction.producer.id && !is_previous {
             return Decision::answer(Err(ErrorCode::ProducerFenced));
         }
         match transaction.state {
@@ -87,7 +87,7 @@ impl TransactionCoordinator {
 /// The producer that may use the id from now on, and the epoch that a retry would name.
 fn next_epoch(transaction: &Transaction, named: ProducerIdAndEpoch, fresh_producer_id: i64) -> Checked<(ProducerIdAndEpoch, i16)> {
     let current = transaction.producer;
-    if named.id >= 0 {
+    if named != ProducerIdAndEpoch::NONE {
         let is_retry = named.epoch == transaction.last_epoch && transaction.last_epoch >= 0 || named.id != current.id;
         if is_retry && current.epoch <= EPOCH_MAX {
             // The answer to a change was lost: it is the same again.
@@ -102,13 +102,13 @@ fn next_epoch(transaction: &Transaction, named: ProducerIdAndEpoch, fresh_produc
             id: fresh_producer_id,
             epoch: 0,
         };
-        return Ok((rotated, if named.id >= 0 { named.epoch } else { -1 }));
+        return Ok((rotated, if named != ProducerIdAndEpoch::NONE { named.epoch } else { -1 }));
     }
     let bumped = ProducerIdAndEpoch {
         id: current.id,
         epoch: current.epoch + 1,
     };
-    Ok((bumped, if named.id >= 0 { current.epoch } else { -1 }))
+    Ok((bumped, if named != ProducerIdAndEpoch::NONE { current.epoch } else { -1 }))
 }
 
 fn begin(

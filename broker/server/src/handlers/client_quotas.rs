@@ -28,38 +28,13 @@ pub(crate) async fn describe(
     _context: RequestContext,
     request: DescribeClientQuotasRequest,
 ) -> DescribeClientQuotasResponse {
-    let refused = |message: &'static str| DescribeClientQuotasResponse {
-        error_code: ErrorCode::InvalidRequest.code(),
-        error_message: Some(KString::from_static(message)),
-        entries: None,
-        ..DescribeClientQuotasResponse::default()
-    };
-    let mut kinds_seen = BTreeSet::new();
-    for component in &request.components {
-        if component.entity_type.is_empty() {
-            return refused("Unexpected empty entity type.");
-        }
-        if !kinds_seen.insert(component.entity_type.as_str()) {
-            return refused("An entity type appears twice.");
-        }
-        let is_known = match component.match_type {
-            MATCH_EXACT => component.match_.is_some(),
-            MATCH_DEFAULT | MATCH_SPECIFIED => component.match_.is_none(),
-            _ => false,
-        };
-        if !is_known {
-            return refused("A match type does not go with its match.");
-        }
-    }
-    let kinds: Vec<&str> = request.components.iter().map(|component| component.entity_type.as_str()).collect();
-    if kinds.iter().any(|kind| ![USER, CLIENT_ID, IP].contains(kind)) {
+    if let Err((error, message)) = check(&request.components) {
         return DescribeClientQuotasResponse {
-            error_code: ErrorCode::UnsupportedVersion.code(),
-            ..refused("Unsupported entity type.")
+            error_code: error.code(),
+            error_message: Some(KString::from_static(message)),
+            entries: None,
+            ..DescribeClientQuotasResponse::default()
         };
-    }
-    if kinds.contains(&IP) && kinds.len() > 1 {
-        return refused("An address cannot be matched together with a user or a client id.");
     }
     let image = broker.metadata.image();
     let matching = image
@@ -70,6 +45,36 @@ pub(crate) async fn describe(
         entries: Some(matching.map(entry).collect()),
         ..DescribeClientQuotasResponse::default()
     }
+}
+
+/// Whether the filter makes sense; of several mistakes the first component's is told.
+fn check(components: &[ComponentData]) -> Result<(), (ErrorCode, &'static str)> {
+    let mut kinds = BTreeSet::new();
+    for component in components {
+        let kind = component.entity_type.as_str();
+        if kind.is_empty() {
+            return Err((ErrorCode::InvalidRequest, "Unexpected empty entity type."));
+        }
+        if !kinds.insert(kind) {
+            return Err((ErrorCode::InvalidRequest, "An entity type appears twice."));
+        }
+        if ![USER, CLIENT_ID, IP].contains(&kind) {
+            return Err((ErrorCode::UnsupportedVersion, "Unsupported entity type."));
+        }
+        let goes_together = match component.match_type {
+            MATCH_EXACT => component.match_.is_some(),
+            MATCH_DEFAULT | MATCH_SPECIFIED => component.match_.is_none(),
+            _ => false,
+        };
+        if !goes_together {
+            return Err((ErrorCode::InvalidRequest, "A match type does not go with its match."));
+        }
+    }
+    if kinds.contains(IP) && kinds.len() > 1 {
+        let message = "An address cannot be matched together with a user or a client id.";
+        return Err((ErrorCode::InvalidRequest, message));
+    }
+    Ok(())
 }
 
 fn matches(entity: &QuotaEntity, components: &[ComponentData], strict: bool) -> bool {

@@ -48,7 +48,8 @@ async fn init(broker: &Arc<Broker>, request: InitProducerIdRequest) -> Checked<P
         id: request.producer_id,
         epoch: request.producer_epoch,
     };
-    if (current.id < 0) != (current.epoch < 0) {
+    // Other negative numbers are no producer's either, but only -1 says that there is none.
+    if (current.id == ProducerIdAndEpoch::NONE.id) != (current.epoch == ProducerIdAndEpoch::NONE.epoch) {
         return Err(ErrorCode::InvalidRequest);
     }
     match request.transactional_id {

@@ -5,8 +5,8 @@
 //! one write.
 //!
 //! What a client makes the broker hold is bounded: a large frame takes its bytes from a budget of all connections before it is read, a
-//! request that waits keeps them from another one, and as long as many finished answers cannot be sent no request is started. A client
-//! that is too slow in either direction is disconnected.
+//! request that waits keeps them from another one, and as long as many finished answers cannot be sent, of this connection or of all, no
+//! request is started. A client that is too slow in either direction is disconnected.
 
 use std::{
     io,
@@ -60,6 +60,10 @@ pub(super) struct Limits {
     pub frame_memory_units: usize,
     /// As much again for the requests that wait for a group or for records: they must not keep others from starting.
     pub parked_memory: Arc<Semaphore>,
+    /// Bytes of the finished answers of all connections.
+    pub unsent: AtomicUsize,
+    /// With this many of them, a connection that has some starts no further request.
+    pub unsent_max: usize,
 }
 
 impl Limits {
@@ -98,6 +102,44 @@ struct Parked {
 impl Drop for Parked {
     fn drop(&mut self) {
         self.own.fetch_sub(self.permit.num_permits(), Ordering::Relaxed);
+    }
+}
+
+/// Finished answers of a connection that are not sent yet.
+pub(super) struct Unsent {
+    /// Bytes.
+    own: AtomicUsize,
+    limits: Arc<Limits>,
+}
+
+impl Unsent {
+    pub fn new(limits: Arc<Limits>) -> Self {
+        Self {
+            own: AtomicUsize::new(0),
+            limits,
+        }
+    }
+
+    pub fn add(&self, bytes: usize) {
+        self.own.fetch_add(bytes, Ordering::Relaxed);
+        self.limits.unsent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn remove(&self, bytes: usize) {
+        self.own.fetch_sub(bytes, Ordering::Relaxed);
+        self.limits.unsent.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether there may be more of them.
+    pub fn has_room(&self) -> bool {
+        let own = self.own.load(Ordering::Relaxed);
+        own == 0 || own < UNSENT_BYTES_MAX && self.limits.unsent.load(Ordering::Relaxed) < self.limits.unsent_max
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.remove(self.own.load(Ordering::Relaxed));
     }
 }
 
@@ -189,12 +231,12 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broke
             mute: Arc::default(),
             software: Arc::default(),
         }),
-        limits,
         buffer: FrameBuffer::default(),
         starting: None,
         waiting: FuturesOrdered::new(),
         coming: Coming::Small,
-        unsent: Arc::default(),
+        unsent: Arc::new(Unsent::new(Arc::clone(&limits))),
+        limits,
         parked: Arc::default(),
         is_new: true,
         stopping,
@@ -218,8 +260,7 @@ struct Connection {
     starting: Option<Starting>,
     waiting: FuturesOrdered<BoxFuture<Option<Vec<Chunk>>>>,
     coming: Coming,
-    /// Bytes of finished answers.
-    unsent: Arc<AtomicUsize>,
+    unsent: Arc<Unsent>,
     /// Memory of requests that wait.
     parked: Arc<AtomicUsize>,
     is_new: bool,
@@ -306,7 +347,7 @@ impl Connection {
     }
 
     fn may_start(&self) -> bool {
-        self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX && self.unsent.load(Ordering::Relaxed) < UNSENT_BYTES_MAX
+        self.starting.is_none() && self.waiting.len() < IN_FLIGHT_MAX && self.unsent.has_room()
     }
 
     /// Takes memory for a frame that turns out to be a large one.
@@ -377,7 +418,7 @@ impl Connection {
         self.waiting.push_back(Box::pin(async move {
             let waiting = waiting;
             let answer = waiting.answer.await;
-            unsent.fetch_add(answer.as_deref().map_or(0, in_memory), Ordering::Relaxed);
+            unsent.add(answer.as_deref().map_or(0, in_memory));
             answer
         }));
         Ok(())
@@ -395,7 +436,7 @@ impl Connection {
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<(), Ended> {
         let bytes = in_memory(&chunks);
         let written = writer::write_all(&self.stream, chunks, self.limits.stall_max).await;
-        self.unsent.fetch_sub(bytes, Ordering::Relaxed);
+        self.unsent.remove(bytes);
         match written {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Ended::NotReading),
             written => Ok(written?),

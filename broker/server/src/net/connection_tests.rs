@@ -1,6 +1,9 @@
-//! Clients that neither read nor send: their connections end in time.
+//! Clients that neither read nor send: their connections end in time, and hold little until then.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    time::Duration,
+};
 
 use millstream_log::disk::MemoryDisk;
 use tokio::{
@@ -10,7 +13,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::connection::{Ended, Limits, serve};
+use super::connection::{Ended, Limits, Unsent, serve};
 use crate::{Broker, handlers::fetch_tests};
 
 const MEMORY_UNITS: usize = 64 * 1024;
@@ -20,15 +23,20 @@ async fn connect(broker: &Arc<Broker>) -> (JoinHandle<Ended>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
-    let limits = Limits {
+    (tokio::spawn(serve(stream, peer, Arc::clone(broker), limits(usize::MAX))), client)
+}
+
+fn limits(unsent_max: usize) -> Arc<Limits> {
+    Arc::new(Limits {
         frame_bytes_max: 100 << 20,
         idle: Duration::from_secs(86_400),
         stall_max: Duration::from_millis(100),
         frame_memory: Arc::new(Semaphore::new(MEMORY_UNITS)),
         frame_memory_units: MEMORY_UNITS,
         parked_memory: Arc::new(Semaphore::new(MEMORY_UNITS)),
-    };
-    (tokio::spawn(serve(stream, peer, Arc::clone(broker), Arc::new(limits))), client)
+        unsent: AtomicUsize::new(0),
+        unsent_max,
+    })
 }
 
 /// A frame with an ApiVersions request, version 0.
@@ -62,4 +70,22 @@ async fn who_does_not_read_answers_is_disconnected() {
     assert!(matches!(ended, Ended::NotReading), "{ended}");
     asking.await.unwrap();
     broker.shutdown().await.unwrap();
+}
+
+#[test]
+fn answers_that_nobody_reads_share_memory() {
+    let limits = limits(100);
+    let [first, second] = [&limits, &limits].map(|limits| Unsent::new(Arc::clone(limits)));
+    first.add(99);
+    assert!(first.has_room());
+    first.add(1);
+    assert!(!first.has_room());
+    // One is always allowed, so that a connection goes on however slow the others are.
+    assert!(second.has_room());
+    second.add(50);
+    assert!(!second.has_room());
+    drop(first);
+    assert!(second.has_room());
+    second.remove(50);
+    assert_eq!(limits.unsent.load(Ordering::Relaxed), 0);
 }

@@ -1,6 +1,11 @@
 //! Accepting connections.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -67,7 +72,8 @@ impl Listener {
 
     /// Serves clients until the broker stops, then gives open connections a moment to end.
     pub async fn serve(self, broker: Arc<Broker>) {
-        let frame_memory_units = broker.config.size("millstream.request.memory.bytes") / 1024;
+        let memory_bytes = broker.config.size("millstream.request.memory.bytes");
+        let frame_memory_units = memory_bytes / 1024;
         let limits = Arc::new(Limits {
             frame_bytes_max: broker.config.size("socket.request.max.bytes"),
             idle: Duration::from_millis(u64::try_from(broker.config.number("connections.max.idle.ms")).unwrap_or(u64::MAX)),
@@ -75,6 +81,8 @@ impl Listener {
             frame_memory: Arc::new(Semaphore::new(frame_memory_units.min(Semaphore::MAX_PERMITS))),
             frame_memory_units,
             parked_memory: Arc::new(Semaphore::new(frame_memory_units.min(Semaphore::MAX_PERMITS))),
+            unsent: AtomicUsize::new(0),
+            unsent_max: memory_bytes,
         });
         let mut admission = Admission::new(&broker);
         let complaints = Arc::new(Complaints::default());

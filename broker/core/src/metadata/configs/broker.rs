@@ -198,7 +198,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         Long,
         "millstream.request.memory.bytes",
         "268435456",
-        "Bytes of requests that are worked on at the same time; further ones wait.",
+        "Bytes of requests that are worked on at the same time, and as many of answers that clients have not read; further requests wait.",
     )
     .fixed()
     .at_least(1 << 20),
