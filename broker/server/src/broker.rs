@@ -169,6 +169,7 @@ impl Broker {
             log_levels,
         } = parts;
         config.check()?;
+        config.warn_of_settings_without_effect();
         let config = config.with_identity(remote.is_some());
         let metadata = {
             let (log_dir, values, clock) = (Arc::clone(&log_dir), config.values.clone(), Arc::clone(&clock));

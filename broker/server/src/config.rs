@@ -82,6 +82,16 @@ impl BrokerConfig {
         at_least("group.streams.max.standby.replicas", "group.streams.num.standby.replicas")
     }
 
+    /// Tells of settings that change nothing.
+    pub(crate) fn warn_of_settings_without_effect(&self) {
+        for (name, value) in &self.values {
+            let definition = Scope::Broker.definition(name);
+            if definition.is_some_and(|definition| !definition.has_effect && definition.default != Some(value)) {
+                tracing::warn!(%name, "the setting is accepted, and without effect");
+            }
+        }
+    }
+
     /// Adds what the fields say under Kafka's names, so that DescribeConfigs shows it.
     pub(crate) fn with_identity(mut self, has_bucket: bool) -> Self {
         let listener = format!("PLAINTEXT://{}", self.kafka_address);

@@ -171,7 +171,7 @@ impl NodeOptions {
                 address.port()
             )
         };
-        let kafka = Listener::bind(self.kafka).await.map_err(|error| match error {
+        let kafka = Listener::bind(&self.broker_config()).map_err(|error| match error {
             ListenError::PortTaken { address } => taken(address, self.words.kafka),
             error => anyhow::Error::from(error),
         })?;

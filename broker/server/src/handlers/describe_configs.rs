@@ -196,7 +196,7 @@ fn config(entry: ConfigEntry, shown: &Shown) -> DescribeConfigsResourceResult {
         is_sensitive: entry.sensitive,
         synonyms: synonyms.collect(),
         config_type: entry.kind.code(),
-        documentation: shown.documentation.then(|| KString::from_static(entry.documentation)),
+        documentation: shown.documentation.then(|| KString::from(entry.documentation.into_owned())),
     }
 }
 

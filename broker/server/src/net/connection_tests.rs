@@ -1,7 +1,10 @@
 //! Clients that neither read nor send: their connections end in time, and hold little until then.
 
 use std::{
-    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     task::JoinSet,
 };
@@ -18,13 +18,16 @@ use super::{
     connection::{self, Ended, Limits},
     writer::STALL_MAX,
 };
-use crate::broker::Broker;
+use crate::{broker::Broker, config::BrokerConfig};
 
 /// Time that connections get to end once the broker stops.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Pause after an accept that failed, as when file descriptors ran out.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
+/// Connections that the system queues at least. One that comes when the queue is full waits a second or more until its client's system tries
+/// again, and all clients of a broker that has restarted come at once.
+const BACKLOG_MIN: u32 = 1_024;
 /// Time between two looks whether `max.connections` was raised.
 const FULL_CHECK: Duration = Duration::from_secs(1);
 
@@ -54,14 +57,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds an address; port 0 takes a free one.
-    pub async fn bind(address: SocketAddr) -> Result<Self, ListenError> {
-        let failed = |source: io::Error| match source.kind() {
+    /// Binds the Kafka address of a configuration; port 0 takes a free one. Only within a runtime of tokio.
+    pub fn bind(config: &BrokerConfig) -> Result<Self, ListenError> {
+        let address = config.kafka_address;
+        let listener = listen(config).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => ListenError::PortTaken { address },
             _ => ListenError::Io { address, source },
-        };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        })?;
+        let address = listener.local_addr().map_err(|source| ListenError::Io { address, source })?;
         Ok(Self { listener, address })
     }
 
@@ -127,6 +130,30 @@ impl Listener {
             tracing::warn!("some connections did not end in time");
         }
     }
+}
+
+fn listen(config: &BrokerConfig) -> io::Result<TcpListener> {
+    let socket = match config.kafka_address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    // Accepted connections inherit the sizes. Unless somebody wants others, those that the system adapts to each connection serve best.
+    if let Some(bytes) = configured_size(config, "socket.receive.buffer.bytes") {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = configured_size(config, "socket.send.buffer.bytes") {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.bind(config.kafka_address)?;
+    let backlog = u32::try_from(config.size("socket.listen.backlog.size")).unwrap_or(u32::MAX);
+    socket.listen(backlog.max(BACKLOG_MIN))
+}
+
+/// A size that was set, unless it is -1.
+fn configured_size(config: &BrokerConfig, name: &str) -> Option<u32> {
+    config.values.get(name)?;
+    u32::try_from(config.number(name)).ok()
 }
 
 /// A connection above its address's quota is not served, and closed only when the next one may come. Meanwhile it keeps its seat.

@@ -4,11 +4,12 @@
 //! write of a client of version 2 adds it. The log's guard, taken before the question, makes sure that no marker came between the answer and
 //! the append: no transaction is begun that nobody would end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use millstream_core::txn::{AddPartitions, ProducerIdAndEpoch, TransactionVersion};
 use millstream_log::{FirstBatch, TransactionState, VerificationGuard};
 use millstream_protocol::ErrorCode;
+use tokio::time::{Instant, sleep};
 
 use super::one_partition;
 use crate::{broker::Broker, partition::Partition};
@@ -29,11 +30,39 @@ pub(crate) async fn verified_write(
         base_sequence,
         is_version_two: version == TransactionVersion::Two,
     };
-    let TransactionState::Unverified(guard) = partition.log().transaction_state(first) else {
-        return Ok(None);
-    };
+    let (config, began) = (&broker.config, Instant::now());
+    let pause = Duration::from_millis(config.size("add.partitions.to.txn.retry.backoff.ms") as u64);
+    let patience = Duration::from_millis(config.size("add.partitions.to.txn.retry.backoff.max.ms") as u64);
+    loop {
+        let TransactionState::Unverified(guard) = partition.log().transaction_state(first) else {
+            return Ok(None);
+        };
+        match ask_coordinator(broker, partition, transactional_id, producer, version).await {
+            Ok(()) => return Ok(Some(guard)),
+            // The markers of the transaction before are on their way: sooner there than the client could come again.
+            Err(ErrorCode::ConcurrentTransactions) if version == TransactionVersion::Two && began.elapsed() + pause <= patience => {
+                sleep(pause).await;
+            }
+            Err(error) => {
+                if is_final(error) {
+                    partition.log().forget_verification(producer.id, producer.epoch, guard);
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Whether the transaction has the partition, or, in version 2, gets it.
+async fn ask_coordinator(
+    broker: &Arc<Broker>,
+    partition: &Partition,
+    transactional_id: &str,
+    producer: ProducerIdAndEpoch,
+    version: TransactionVersion,
+) -> Result<(), ErrorCode> {
     let number = partition.id.partition;
-    let verified = match version {
+    match version {
         TransactionVersion::One => {
             let transactions = &broker.transactions;
             transactions
@@ -49,11 +78,7 @@ pub(crate) async fn verified_write(
             };
             broker.transactions.add_partitions(broker, request).await
         }
-    };
-    if verified.is_err_and(is_final) {
-        partition.log().forget_verification(producer.id, producer.epoch, guard);
     }
-    verified.map(|()| Some(guard))
 }
 
 /// The batch will not come again.

@@ -344,7 +344,8 @@ final class Produce {
         return values;
     }
 
-    private static double metric(KafkaProducer<String, String> producer, String name) {
+    /** A metric of the producer itself. */
+    static double metric(KafkaProducer<String, String> producer, String name) {
         return producer.metrics().values().stream()
             .filter(metric -> metric.metricName().name().equals(name) && metric.metricName().group().equals("producer-metrics"))
             .mapToDouble(metric -> (Double) metric.metricValue()).sum();

@@ -44,6 +44,7 @@ final class Transactions {
         checks.add("transactions", "a transaction over 30 partitions commits in all of them", all::manyPartitions);
         checks.add("transactions", "a reader's position moves past the markers to the end", all::markers);
         checks.add("transactions", "sequences go on over 20 transactions of one producer, committed or not", all::oneAfterTheOther);
+        checks.add("transactions", "a batch that comes before the markers of the last transaction needs no retry", all::noRetries);
         checks.add("transactions", "a second producer with the same transactional.id fences the first", all::fencing);
         checks.add("transactions", "a new producer with the same transactional.id aborts what the last left open", all::takeOver);
         checks.add("transactions", "a transaction with a failed send cannot commit, but abort and start again", all::failedSend);
@@ -228,6 +229,16 @@ final class Transactions {
             }
         }
         Expect.equal("read committed", expected, broker.committed(partition));
+    }
+
+    private void noRetries() throws Exception {
+        TopicPartition partition = partition("at-once");
+        try (var producer = producer("retry.backoff.ms", 1000)) {
+            for (int i = 0; i < 50; i++) {
+                transaction(producer, true, partition, "v" + i);
+            }
+            Expect.equal("retried records", 0.0, Produce.metric(producer, "record-retry-total"));
+        }
     }
 
     private void fencing() throws Exception {

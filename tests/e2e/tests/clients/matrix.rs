@@ -34,7 +34,8 @@ const GAPS: &[(&str, &str)] = &[
     ("every method of Admin was called", "follows from the gaps above"),
 ];
 
-/// A broker as the programs expect it: short timeouts, as the oracle of `apache_kafka.py` has them.
+/// A broker as the programs expect it: short timeouts, as the oracle of `apache_kafka.py` has them, and where a transaction follows another
+/// at once, the patience that a loaded machine needs.
 fn broker() -> Result<Broker> {
     let settings = [
         ("group.min.session.timeout.ms", "1000"),
@@ -49,6 +50,7 @@ fn broker() -> Result<Broker> {
         ("group.streams.heartbeat.interval.ms", "500"),
         ("group.streams.initial.rebalance.delay.ms", "0"),
         ("log.cleaner.backoff.ms", "500"),
+        ("add.partitions.to.txn.retry.backoff.max.ms", "20000"),
     ];
     Broker::start(
         settings

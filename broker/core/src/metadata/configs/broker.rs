@@ -50,6 +50,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "false",
         "Whether a resource without any ACL is open to everybody.",
     )
+    .without_effect()
     .fixed(),
     define(
         Boolean,
@@ -65,9 +66,11 @@ pub const CONFIGS: &[ConfigDef] = &[
         "true",
         "Whether leadership goes back to preferred replicas by itself.",
     )
+    .without_effect()
     .fixed()
     .rated(High),
     define(Int, "background.threads", "10", "Threads for background work.")
+        .without_effect()
         .at_least(1)
         .rated(High),
     define(
@@ -91,6 +94,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "3",
         "Attempts to hand leadership over before stopping.",
     )
+    .without_effect()
     .fixed(),
     define(
         Boolean,
@@ -98,6 +102,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "true",
         "Whether a stopping broker hands its leadership over first.",
     )
+    .without_effect()
     .fixed(),
     define(
         Int,
@@ -215,9 +220,11 @@ pub const CONFIGS: &[ConfigDef] = &[
         .at_least(0)
         .rated(High),
     define(Int, "num.io.threads", "8", "Threads that serve requests.")
+        .without_effect()
         .at_least(1)
         .rated(High),
     define(Int, "num.network.threads", "3", "Threads that move bytes.")
+        .without_effect()
         .at_least(1)
         .rated(High),
     define(Int, NUM_PARTITIONS, "1", "Partitions of a topic created with partition number -1.")
@@ -229,8 +236,11 @@ pub const CONFIGS: &[ConfigDef] = &[
         "2",
         "Threads per log directory for recovery at start.",
     )
+    .without_effect()
     .at_least(1),
-    define(Int, "num.replica.fetchers", "1", "Fetch streams to each other broker.").at_least(1),
+    define(Int, "num.replica.fetchers", "1", "Fetch streams to each other broker.")
+        .without_effect()
+        .at_least(1),
     define(
         Int,
         "offset.metadata.max.bytes",
@@ -245,6 +255,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "5000",
         "Milliseconds an offset commit waits for its replicas.",
     )
+    .without_effect()
     .fixed()
     .at_least(1)
     .rated(High),
@@ -307,6 +318,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "600000",
         "Milliseconds between two looks for idle producers.",
     )
+    .without_effect()
     .fixed()
     .at_least(1)
     .rated(Low),
@@ -316,19 +328,24 @@ pub const CONFIGS: &[ConfigDef] = &[
         "500",
         "Requests that may wait before the network is paused.",
     )
+    .without_effect()
     .fixed()
     .at_least(1)
     .rated(High),
     define(Int, "replica.fetch.max.bytes", "1048576", "Bytes a follower fetches per partition.")
+        .without_effect()
         .fixed()
         .at_least(0),
-    define(Int, "replica.fetch.min.bytes", "1", "Bytes a follower's fetch waits for.").fixed(),
+    define(Int, "replica.fetch.min.bytes", "1", "Bytes a follower's fetch waits for.")
+        .without_effect()
+        .fixed(),
     define(
         Int,
         "replica.fetch.wait.max.ms",
         "500",
         "Milliseconds a follower's fetch waits at most.",
     )
+    .without_effect()
     .fixed(),
     define(
         Boolean,
@@ -351,6 +368,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "30000",
         "Milliseconds after which a lagging follower leaves the in-sync replicas.",
     )
+    .without_effect()
     .fixed()
     .rated(High),
     define(
@@ -359,6 +377,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "30000",
         "Milliseconds after which a request between brokers fails.",
     )
+    .without_effect()
     .fixed()
     .rated(High),
     define(
@@ -367,6 +386,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "SCRAM-SHA-256,SCRAM-SHA-512",
         "SASL mechanisms that are offered (Kafka's default is GSSAPI).",
     )
+    .without_effect()
     .fixed(),
     define(
         Int,
@@ -374,16 +394,22 @@ pub const CONFIGS: &[ConfigDef] = &[
         "524288",
         "Largest SASL message before authentication, in bytes.",
     )
+    .without_effect()
     .fixed()
     .at_least(0),
-    define(Int, "socket.listen.backlog.size", "50", "Connections the operating system queues.")
-        .fixed()
-        .at_least(1),
+    define(
+        Int,
+        "socket.listen.backlog.size",
+        "50",
+        "Connections that the operating system queues; less than 1024 counts as 1024.",
+    )
+    .fixed()
+    .at_least(1),
     define(
         Int,
         "socket.receive.buffer.bytes",
         "102400",
-        "SO_RCVBUF in bytes; -1 leaves it to the operating system.",
+        "SO_RCVBUF in bytes. Unless it is set, or with -1, the operating system adapts it to each connection.",
     )
     .fixed()
     .rated(High),
@@ -395,22 +421,26 @@ pub const CONFIGS: &[ConfigDef] = &[
         Int,
         "socket.send.buffer.bytes",
         "102400",
-        "SO_SNDBUF in bytes; -1 leaves it to the operating system.",
+        "SO_SNDBUF in bytes. Unless it is set, or with -1, the operating system adapts it to each connection.",
     )
     .fixed()
     .rated(High),
     define(Password, "ssl.key.password", "", "Password of the private key.")
+        .without_effect()
         .unset()
         .secret()
         .fixed()
         .rated(High),
-    define(List, "super.users", "", "Principals that may do everything, such as User:admin.").fixed(),
+    define(List, "super.users", "", "Principals that may do everything, such as User:admin.")
+        .without_effect()
+        .fixed(),
     define(
         Int,
         "transaction.abort.timed.out.transaction.cleanup.interval.ms",
         "10000",
         "Milliseconds between two looks for timed-out transactions.",
     )
+    .without_effect()
     .fixed()
     .at_least(1)
     .rated(Low),

@@ -87,6 +87,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "-1",
         "Time that group records wait for others; -1 writes as fast as the disk takes them.",
     )
+    .without_effect()
     .at_least(-1)
     .fixed(),
     define(
@@ -101,11 +102,13 @@ pub const CONFIGS: &[ConfigDef] = &[
         Int,
         "group.coordinator.threads",
         "4",
-        "Accepted for compatibility; each partition of the offsets topic has a task of its own.",
+        "Threads of the group coordinator. Each partition of the offsets topic has a task of its own.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(List, "group.share.assignors", "simple", "Assignors of share groups.")
+        .without_effect()
         .valid(ListOf(&["simple"]))
         .fixed(),
     define(
@@ -291,8 +294,9 @@ pub const CONFIGS: &[ConfigDef] = &[
         Int,
         "offsets.load.buffer.size",
         "5242880",
-        "Accepted for compatibility; loading reads the log in large pieces.",
+        "Bytes that are read at a time when the offsets topic is loaded.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -301,6 +305,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "0",
         "Codec of the offsets topic; 0 is none.",
     )
+    .without_effect()
     .fixed(),
     define(
         Int,
@@ -308,14 +313,16 @@ pub const CONFIGS: &[ConfigDef] = &[
         "-1",
         "Time that share state records wait for others; -1 writes as fast as the disk takes them.",
     )
+    .without_effect()
     .at_least(-1)
     .fixed(),
     define(
         Int,
         "share.coordinator.load.buffer.size",
         "5242880",
-        "Accepted for compatibility; loading reads the log in large pieces.",
+        "Bytes that are read at a time when the share state topic is loaded.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -324,6 +331,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "500",
         "Updates of a share partition's state between two snapshots.",
     )
+    .without_effect()
     .valid(super::definition::Validator::Between(0, 500))
     .fixed(),
     define(
@@ -332,6 +340,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "0",
         "Codec of the share state topic; 0 is none.",
     )
+    .without_effect()
     .fixed(),
     define(
         Short,
@@ -369,8 +378,9 @@ pub const CONFIGS: &[ConfigDef] = &[
         Int,
         "share.coordinator.threads",
         "1",
-        "Accepted for compatibility; each partition of the share state topic has a task of its own.",
+        "Threads of the share coordinator. Each partition of the share state topic has a task of its own.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -379,20 +389,23 @@ pub const CONFIGS: &[ConfigDef] = &[
         "5000",
         "Time that writing share state may take.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
         Boolean,
         "transaction.partition.verification.enable",
         "true",
-        "Whether the first write of a transaction to a partition is checked with its coordinator. It always is.",
-    ),
+        "Whether the first write of a transaction to a partition is checked with its coordinator; it always is.",
+    )
+    .without_effect(),
     define(
         Int,
         "transaction.state.log.load.buffer.size",
         "5242880",
-        "Accepted for compatibility; loading reads the log in large pieces.",
+        "Bytes that are read at a time when the transaction log is loaded.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -401,6 +414,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "false",
         "Whether producers may prepare transactions for an external coordinator.",
     )
+    .without_effect()
     .fixed()
     .rated(Low),
     define(
@@ -409,5 +423,6 @@ pub const CONFIGS: &[ConfigDef] = &[
         "0",
         "Time after which a client has to authenticate again; 0 is never.",
     )
+    .without_effect()
     .fixed(),
 ];

@@ -1,5 +1,7 @@
 //! One configuration's definition and the check of a value against it.
 
+use std::borrow::Cow;
+
 /// Longest value, in bytes. Kafka's STRING allows 32,767; lists of throttled replicas are the long ones.
 pub const VALUE_BYTES_MAX: usize = 32_767;
 
@@ -144,6 +146,9 @@ pub struct ConfigDef {
     pub read_only: bool,
     /// Whether it is described only where somebody set it.
     pub is_shown_if_set: bool,
+    /// Whether anything depends on the value. Those of Kafka's on which nothing depends here can be set, so that its configuration files and
+    /// tools work, but say so.
+    pub has_effect: bool,
     /// Broker configurations that apply if this one is not set, the first that is set wins.
     pub synonyms: &'static [Synonym],
 }
@@ -160,6 +165,7 @@ pub(super) const fn define(kind: ConfigType, name: &'static str, default: &'stat
         sensitive: false,
         read_only: false,
         is_shown_if_set: false,
+        has_effect: true,
         synonyms: &[],
     }
 }
@@ -196,6 +202,12 @@ impl ConfigDef {
         self
     }
 
+    /// Accepted because Kafka has it; nothing depends on it.
+    pub(super) const fn without_effect(mut self) -> Self {
+        self.has_effect = false;
+        self
+    }
+
     pub(super) const fn secret(mut self) -> Self {
         self.sensitive = true;
         self
@@ -205,6 +217,15 @@ impl ConfigDef {
     pub(super) const fn unset(mut self) -> Self {
         self.default = None;
         self
+    }
+
+    /// What an administrator is told about it.
+    pub fn description(&self) -> Cow<'static, str> {
+        if self.has_effect {
+            Cow::Borrowed(self.documentation)
+        } else {
+            Cow::Owned(format!("{} Accepted, and without effect.", self.documentation))
+        }
     }
 
     /// Checks a value; the error is a message in Kafka's words, without the value if it is sensitive.

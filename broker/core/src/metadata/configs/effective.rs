@@ -4,6 +4,8 @@
 //! configuration file, the defaults), the broker synonyms of the topic's configuration in their order. What applies is the first
 //! that is set; all that are set are the entry's synonyms.
 
+use std::borrow::Cow;
+
 use super::{ConfigDef, ConfigType, Overrides, Scope, Unit};
 
 static NOTHING: Overrides = Overrides::new();
@@ -94,7 +96,7 @@ pub struct ConfigEntry {
     /// Type of the value.
     pub kind: ConfigType,
     /// What it does.
-    pub documentation: &'static str,
+    pub documentation: Cow<'static, str>,
     /// Whether it can be altered while running.
     pub read_only: bool,
     /// Whether its value is hidden.
@@ -266,7 +268,7 @@ fn entry(scope: Scope, definition: &'static ConfigDef, overrides: &Overrides, la
             })
             .collect(),
         kind: definition.kind,
-        documentation: definition.documentation,
+        documentation: definition.description(),
         read_only: definition.read_only,
         sensitive: definition.sensitive,
     }

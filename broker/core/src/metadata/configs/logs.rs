@@ -16,7 +16,9 @@ use super::{
 /// The table.
 pub const CONFIGS: &[ConfigDef] = &[
     define(Int, "compression.gzip.level", "-1", "Default of compression.gzip.level.").valid(BetweenOr(1, 9, -1)),
-    define(Int, "compression.lz4.level", "9", "Default of compression.lz4.level.").valid(Between(1, 17)),
+    define(Int, "compression.lz4.level", "9", "Default of compression.lz4.level.")
+        .without_effect()
+        .valid(Between(1, 17)),
     define(String, "compression.type", "producer", "Default of compression.type.")
         .valid(OneOf(COMPRESSION_TYPES))
         .rated(High),
@@ -76,7 +78,9 @@ pub const CONFIGS: &[ConfigDef] = &[
     .fixed()
     .rated(High),
     define(Int, "log.index.interval.bytes", "4096", "Default of index.interval.bytes.").at_least(0),
-    define(Int, "log.index.size.max.bytes", "10485760", "Default of segment.index.bytes.").at_least(4),
+    define(Int, "log.index.size.max.bytes", "10485760", "Default of segment.index.bytes.")
+        .without_effect()
+        .at_least(4),
     define(
         Long,
         "log.local.retention.bytes",
@@ -112,7 +116,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "Default of message.timestamp.type.",
     )
     .valid(OneOf(TIMESTAMP_TYPES)),
-    define(Boolean, "log.preallocate", "false", "Default of preallocate."),
+    define(Boolean, "log.preallocate", "false", "Default of preallocate.").without_effect(),
     define(Long, "log.retention.bytes", "-1", "Default of retention.bytes, per partition.").rated(High),
     define(Int, "log.retention.hours", "168", "Default of retention.ms, in hours.")
         .fixed()
@@ -167,6 +171,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "60000",
         "Default of file.delete.delay.ms, in milliseconds.",
     )
+    .without_effect()
     .at_least(0)
     .rated(High),
     define(Int, "message.max.bytes", "1048588", "Default of max.message.bytes.")

@@ -21,6 +21,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "11",
         "Samples of the quota for moves between log directories.",
     )
+    .without_effect()
     .at_least(1)
     .fixed()
     .rated(Low),
@@ -30,6 +31,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "1",
         "Length of such a sample.",
     )
+    .without_effect()
     .at_least(1)
     .fixed()
     .rated(Low),
@@ -39,6 +41,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "2000",
         "Interval of heartbeats between a broker and the controller.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -47,6 +50,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "9000",
         "Silence after which the controller fences a broker.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -68,6 +72,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "1000",
         "Longest pause before a new election of the metadata quorum.",
     )
+    .without_effect()
     .at_least(1)
     .fixed()
     .rated(High),
@@ -77,6 +82,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "1000",
         "Time that an election of the metadata quorum waits for a leader.",
     )
+    .without_effect()
     .at_least(1)
     .fixed()
     .rated(High),
@@ -86,6 +92,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "2000",
         "Silence after which a voter of the metadata quorum starts an election.",
     )
+    .without_effect()
     .at_least(1)
     .fixed()
     .rated(High),
@@ -95,6 +102,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "2000",
         "Time that a request within the metadata quorum may take.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -103,9 +111,11 @@ pub const CONFIGS: &[ConfigDef] = &[
         "20",
         "Pause before such a request is tried again.",
     )
+    .without_effect()
     .at_least(0)
     .fixed(),
     define(List, "controller.quorum.voters", "", "Voters of the metadata quorum.")
+        .without_effect()
         .fixed()
         .rated(High),
     define(
@@ -114,9 +124,11 @@ pub const CONFIGS: &[ConfigDef] = &[
         "30000",
         "Time that a request to the controller may take.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(List, "early.start.listeners", "", "Listeners that are opened before the others.")
+        .without_effect()
         .unset()
         .fixed(),
     define(
@@ -125,6 +137,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "9223372036854775807",
         "Bytes a second that this broker's throttled replicas fetch.",
     )
+    .without_effect()
     .at_least(0)
     .shown_if_set(),
     define(
@@ -133,6 +146,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "60000",
         "Time that a broker may take to register at start.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -141,6 +155,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "",
         "Listener for the traffic between brokers.",
     )
+    .without_effect()
     .unset()
     .fixed(),
     define(
@@ -149,6 +164,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "300",
         "Pause between two looks whether preferred replicas lead.",
     )
+    .without_effect()
     .at_least(1)
     .fixed()
     .rated(High),
@@ -158,6 +174,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "9223372036854775807",
         "Bytes a second that this broker gives to throttled replicas.",
     )
+    .without_effect()
     .at_least(0)
     .shown_if_set(),
     define(
@@ -185,14 +202,16 @@ pub const CONFIGS: &[ConfigDef] = &[
         Double,
         "log.cleaner.io.buffer.load.factor",
         "0.9",
-        "Accepted for compatibility; keys lie in a map that grows as needed.",
-    ),
+        "How full the map of keys may get while compacting; it grows as needed.",
+    )
+    .without_effect(),
     define(
         Int,
         "log.cleaner.io.buffer.size",
         "524288",
         "Bytes that the cleaner reads at a time.",
     )
+    .without_effect()
     .at_least(0),
     define(
         Double,
@@ -200,13 +219,16 @@ pub const CONFIGS: &[ConfigDef] = &[
         "1.7976931348623157E308",
         "Bytes that the cleaner may read and write in a second.",
     ),
-    define(Int, "log.cleaner.threads", "1", "Threads that compact.").at_least(0),
+    define(Int, "log.cleaner.threads", "1", "Threads that compact.")
+        .without_effect()
+        .at_least(0),
     define(
         Long,
         "log.dir.failure.timeout.ms",
         "30000",
         "Time after which a broker with a failed log directory stops.",
     )
+    .without_effect()
     .at_least(1)
     .fixed()
     .rated(Low),
@@ -214,16 +236,18 @@ pub const CONFIGS: &[ConfigDef] = &[
         Int,
         "log.flush.offset.checkpoint.interval.ms",
         "60000",
-        "Accepted for compatibility; recovery points are written with the syncs.",
+        "Time between two writes of recovery points; they are written with the syncs.",
     )
+    .without_effect()
     .at_least(0)
     .fixed(),
     define(
         Int,
         "log.flush.start.offset.checkpoint.interval.ms",
         "60000",
-        "Accepted for compatibility; log start offsets are written when they change.",
+        "Time between two writes of log start offsets; they are written when they change.",
     )
+    .without_effect()
     .at_least(0)
     .fixed(),
     define(
@@ -238,6 +262,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "20971520",
         "Bytes of metadata records between two snapshots.",
     )
+    .without_effect()
     .at_least(1)
     .fixed()
     .rated(High),
@@ -247,10 +272,12 @@ pub const CONFIGS: &[ConfigDef] = &[
         "3600000",
         "Longest time between two snapshots of the metadata.",
     )
+    .without_effect()
     .at_least(0)
     .fixed()
     .rated(High),
     define(Int, "metadata.log.segment.bytes", "1073741824", "Segment size of the metadata log.")
+        .without_effect()
         .at_least(1)
         .fixed()
         .rated(High),
@@ -260,6 +287,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "604800000",
         "Time after which a segment of the metadata log is rolled.",
     )
+    .without_effect()
     .at_least(1)
     .fixed()
     .rated(High),
@@ -267,8 +295,9 @@ pub const CONFIGS: &[ConfigDef] = &[
         Int,
         "metadata.max.idle.interval.ms",
         "500",
-        "Accepted for compatibility; the metadata log gets no empty records.",
+        "Time after which an idle metadata log gets an empty record; it gets none.",
     )
+    .without_effect()
     .at_least(0)
     .fixed()
     .rated(Low),
@@ -278,6 +307,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "104857600",
         "Bytes of metadata log and snapshots that are kept.",
     )
+    .without_effect()
     .fixed()
     .rated(High),
     define(
@@ -286,16 +316,20 @@ pub const CONFIGS: &[ConfigDef] = &[
         "604800000",
         "Time that metadata log and snapshots are kept.",
     )
+    .without_effect()
     .fixed()
     .rated(High),
     define(Int, "metrics.num.samples", "2", "Samples of a metric.")
+        .without_effect()
         .at_least(1)
         .fixed()
         .rated(Low),
     define(String, "metrics.recording.level", "INFO", "Detail of the metrics.")
+        .without_effect()
         .fixed()
         .rated(Low),
     define(Long, "metrics.sample.window.ms", "30000", "Length of a metric's sample.")
+        .without_effect()
         .at_least(1)
         .fixed()
         .rated(Low),
@@ -305,6 +339,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "",
         "Threads that move replicas between log directories.",
     )
+    .without_effect()
     .unset()
     .fixed(),
     define(
@@ -313,6 +348,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "-1",
         "Bytes of requests that may wait; -1 is no limit of their own.",
     )
+    .without_effect()
     .fixed(),
     define(Int, "quota.window.num", "11", "Samples of client quotas.")
         .at_least(1)
@@ -328,6 +364,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "500",
         "Longest time that a fetch waits for the tier.",
     )
+    .without_effect()
     .at_least(1),
     define(
         Long,
@@ -335,6 +372,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "30000",
         "Time that a search by time in the tier may take.",
     )
+    .without_effect()
     .at_least(1),
     define(
         Long,
@@ -342,6 +380,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "1073741824",
         "Bytes of indexes of the tier that are kept locally.",
     )
+    .without_effect()
     .at_least(1)
     .rated(Low),
     define(
@@ -350,6 +389,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "10",
         "Uploads to the tier at a time.",
     )
+    .without_effect()
     .at_least(1),
     define(
         Long,
@@ -357,6 +397,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "9223372036854775807",
         "Bytes that may be uploaded in a second.",
     )
+    .without_effect()
     .at_least(1),
     define(
         Int,
@@ -364,6 +405,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "11",
         "Samples of the upload quota.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -372,6 +414,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "1",
         "Length of such a sample.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -380,6 +423,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "10",
         "Partitions of the tier whose retention runs at a time.",
     )
+    .without_effect()
     .at_least(1),
     define(
         Long,
@@ -387,8 +431,10 @@ pub const CONFIGS: &[ConfigDef] = &[
         "9223372036854775807",
         "Bytes that may be read from the tier in a second.",
     )
+    .without_effect()
     .at_least(1),
     define(Int, "remote.log.manager.fetch.quota.window.num", "11", "Samples of the read quota.")
+        .without_effect()
         .at_least(1)
         .fixed(),
     define(
@@ -397,21 +443,24 @@ pub const CONFIGS: &[ConfigDef] = &[
         "1",
         "Length of such a sample.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
         Int,
         "remote.log.manager.follower.thread.pool.size",
         "2",
-        "Accepted for compatibility; followers need no work in the tier.",
+        "Threads for the tier's work of followers; they have none.",
     )
+    .without_effect()
     .at_least(1),
     define(
         Int,
         "remote.log.manager.thread.pool.size",
         "2",
-        "Accepted for compatibility; each partition of the tier has a task of its own.",
+        "Threads that plan the tier's work; each partition of the tier has a task of its own.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
     define(
@@ -420,21 +469,27 @@ pub const CONFIGS: &[ConfigDef] = &[
         "100",
         "Reads of the tier that may wait.",
     )
+    .without_effect()
     .at_least(1)
     .fixed(),
-    define(Int, "remote.log.reader.threads", "10", "Reads of the tier at a time.").at_least(1),
+    define(Int, "remote.log.reader.threads", "10", "Reads of the tier at a time.")
+        .without_effect()
+        .at_least(1),
     define(
         Long,
         "replica.alter.log.dirs.io.max.bytes.per.second",
         "9223372036854775807",
         "Bytes a second at which replicas move between log directories.",
     )
+    .without_effect()
     .at_least(0)
     .shown_if_set(),
     define(Int, "replica.fetch.backoff.ms", "1000", "Pause of a follower after a failed fetch.")
+        .without_effect()
         .at_least(0)
         .fixed(),
     define(Int, "replica.fetch.response.max.bytes", "10485760", "Bytes of a follower's fetch.")
+        .without_effect()
         .at_least(0)
         .fixed(),
     define(
@@ -443,6 +498,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "5000",
         "Pause between two writes of high watermarks.",
     )
+    .without_effect()
     .fixed()
     .rated(High),
     define(
@@ -451,6 +507,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "65536",
         "Receive buffer of a follower's connection.",
     )
+    .without_effect()
     .fixed()
     .rated(High),
     define(
@@ -459,13 +516,16 @@ pub const CONFIGS: &[ConfigDef] = &[
         "30000",
         "Time that a follower's request may take.",
     )
+    .without_effect()
     .fixed()
     .rated(High),
     define(Int, "replication.quota.window.num", "11", "Samples of replication quotas.")
+        .without_effect()
         .at_least(1)
         .fixed()
         .rated(Low),
     define(Int, "replication.quota.window.size.seconds", "1", "Length of such a sample.")
+        .without_effect()
         .at_least(1)
         .fixed()
         .rated(Low),

@@ -50,14 +50,10 @@ pub const CONFIGS: &[ConfigDef] = &[
     )
     .valid(BetweenOr(1, 9, -1))
     .or(&[same("compression.gzip.level")]),
-    define(
-        Int,
-        "compression.lz4.level",
-        "9",
-        "Level of lz4, which has only one here: accepted and without effect.",
-    )
-    .valid(Between(1, 17))
-    .or(&[same("compression.lz4.level")]),
+    define(Int, "compression.lz4.level", "9", "Level of lz4, which has only one here.")
+        .without_effect()
+        .valid(Between(1, 17))
+        .or(&[same("compression.lz4.level")]),
     define(
         String,
         "compression.type",
@@ -86,8 +82,9 @@ pub const CONFIGS: &[ConfigDef] = &[
         Long,
         "file.delete.delay.ms",
         "60000",
-        "How long a deleted segment's files stay on disk, in milliseconds; accepted and without effect: they go at once, reads that have begun end.",
+        "How long a deleted segment's files stay on disk, in milliseconds. They go at once; reads that have begun end.",
     )
+    .without_effect()
     .at_least(0)
     .or(&[same("log.segment.delete.delay.ms")]),
     define(
@@ -112,6 +109,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "",
         "Replicas whose fetching is throttled: *, or a list of partition:broker.",
     )
+    .without_effect()
     .valid(ThrottledReplicas),
     define(
         Int,
@@ -127,6 +125,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "",
         "Replicas whose serving is throttled: *, or a list of partition:broker.",
     )
+    .without_effect()
     .valid(ThrottledReplicas),
     define(
         Long,
@@ -223,8 +222,9 @@ pub const CONFIGS: &[ConfigDef] = &[
         Boolean,
         "preallocate",
         "false",
-        "Whether a new segment's file is given its full size at once; accepted and without effect.",
+        "Whether a new segment's file is given its full size at once.",
     )
+    .without_effect()
     .or(&[same("log.preallocate")]),
     define(
         Boolean,
@@ -270,8 +270,9 @@ pub const CONFIGS: &[ConfigDef] = &[
         Int,
         "segment.index.bytes",
         "10485760",
-        "Largest size of a segment's offset index, in bytes; accepted and without effect, as indexes grow with their segments.",
+        "Largest size of a segment's offset index, in bytes. Indexes grow with their segments.",
     )
+    .without_effect()
     .at_least(4)
     .or(&[same("log.index.size.max.bytes")]),
     define(

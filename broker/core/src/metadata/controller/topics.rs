@@ -286,7 +286,11 @@ fn internal(context: &Context<'_>, wish: &Wish) -> Option<NewTopic> {
     let (num_partitions, replication_factor, mut configs) = match wish.name.as_str() {
         names::CONSUMER_OFFSETS => {
             let segment_bytes = context.broker_number(OFFSETS_TOPIC_SEGMENT_BYTES).max(1 << 20).to_string();
-            let configs = vec![set("cleanup.policy", "compact".to_owned()), set("segment.bytes", segment_bytes)];
+            let configs = vec![
+                set("cleanup.policy", "compact".to_owned()),
+                set("compression.type", "producer".to_owned()),
+                set("segment.bytes", segment_bytes),
+            ];
             (
                 context.broker_number(OFFSETS_TOPIC_NUM_PARTITIONS),
                 factor(OFFSETS_TOPIC_REPLICATION_FACTOR),
@@ -299,6 +303,7 @@ fn internal(context: &Context<'_>, wish: &Wish) -> Option<NewTopic> {
             let min_isr = context.broker_number(TRANSACTION_LOG_MIN_ISR).min(replicas).to_string();
             let configs = vec![
                 set("cleanup.policy", "compact".to_owned()),
+                set("compression.type", "uncompressed".to_owned()),
                 set("segment.bytes", segment_bytes),
                 set("min.insync.replicas", min_isr),
                 set("unclean.leader.election.enable", "false".to_owned()),
@@ -311,7 +316,16 @@ fn internal(context: &Context<'_>, wish: &Wish) -> Option<NewTopic> {
                 .max(1 << 20)
                 .to_string();
             let replicas = factor("share.coordinator.state.topic.replication.factor");
-            let configs = vec![set("cleanup.policy", "compact".to_owned()), set("segment.bytes", segment_bytes)];
+            let min_isr = context
+                .broker_number("share.coordinator.state.topic.min.isr")
+                .min(replicas)
+                .to_string();
+            let configs = vec![
+                set("cleanup.policy", "compact".to_owned()),
+                set("compression.type", "producer".to_owned()),
+                set("segment.bytes", segment_bytes),
+                set("min.insync.replicas", min_isr),
+            ];
             (
                 context.broker_number("share.coordinator.state.topic.num.partitions"),
                 replicas,
