@@ -168,6 +168,15 @@ def produce(stage, topic, per_second):
 def end_transaction(stage, client, transaction, commit):
     """Commits or aborts; says whether it is committed, or nothing if the producer can't go on."""
     call = stage.history.invoke({"end_transaction": {"transaction": transaction, "commit": commit}})
+    if commit and random.random() < 0.03:
+        # Given up with the request on its way.
+        client.flush(5)
+        try:
+            client.commit_transaction(0.001)
+        except KafkaException:
+            pass
+        stage.history.unknown(call)
+        return None
     for _ in range(3):
         try:
             client.commit_transaction(30) if commit else client.abort_transaction(30)
@@ -485,8 +494,9 @@ def ask_bounds(stage, admin, topic, number, last=False):
     return start, stable, end
 
 
-def ask_epoch(stage, topic, number, epoch=0):
-    """OffsetForLeaderEpoch, version 3, which no client offers."""
+def ask_epoch(stage, topic, number, newest):
+    """OffsetForLeaderEpoch, version 3, which no client offers: of any epoch up to the newest, which is returned, or one of the next."""
+    epoch = random.randint(0, newest + 2)
     call = stage.history.invoke({"epoch_end": {"partition": place(topic, number), "epoch": epoch}})
     name = topic.encode()
     body = struct.pack(">iih", -2, 1, len(name)) + name + struct.pack(">iiii", 1, number, -1, epoch)
@@ -498,37 +508,52 @@ def ask_epoch(stage, topic, number, epoch=0):
             stream = connection.makefile("rb")
             answer = stream.read(struct.unpack(">i", stream.read(4))[0])
         # Correlation id, throttle time, one topic by name, one partition.
-        error, _, _, end = struct.unpack(">hiiq", answer[12 + 2 + len(name) + 4 :])
+        error, _, found, end = struct.unpack(">hiiq", answer[12 + 2 + len(name) + 4 :])
     except (OSError, struct.error):
         stage.history.unknown(call)
-        return
-    stage.history.ok(call, {"offset": end}) if error == 0 else stage.history.fail(call, error)
+        return newest
+    if error or found < 0:
+        stage.history.fail(call, error or "no such epoch yet")
+        return newest
+    stage.history.ok(call, {"offset": end})
+    return max(newest, found)
 
 
 def observe(stage):
     """Asks where logs start and end, and for offsets by time; deletes records now and then."""
-    admin = AdminClient(stage.config())
-    for turn in itertools.count():
-        if stage.stop.wait(0.1):
-            break
-        for topic, (partitions, _) in TOPICS.items():
-            bounds = ask_bounds(stage, admin, topic, random.randrange(partitions))
-            if topic == "trimmed" and bounds and turn % 3 == 0:
-                before = random.randint(bounds[0], bounds[2])
-                call = stage.history.invoke({"delete_records": {"partition": place(topic, 0), "before": before}})
-                try:
-                    admin.delete_records([TopicPartition(topic, 0, before)])[TopicPartition(topic, 0)].result()
-                    stage.history.ok(call)
-                except KafkaException:
-                    stage.history.unknown(call)
-        number = random.randrange(4)
-        ask_epoch(stage, "plain", number)
-        timestamp = time.time_ns() // 1_000_000 - random.randint(0, 20_000)
-        call = stage.history.invoke({"offset_at": {"partition": place("plain", number), "timestamp": timestamp}})
-        try:
-            stage.history.ok(call, {"offset": offset_of(admin, "plain", number, OffsetSpec.for_timestamp(timestamp))})
-        except KafkaException:
-            stage.history.unknown(call)
+    epochs, turns = dict.fromkeys(range(4), 0), itertools.count()
+    while not stage.stop.is_set():
+        # librdkafka's goes on asking with the epoch that it knew, also after it was told that there is a later one.
+        admin = AdminClient(stage.config())
+        while not stage.stop.wait(0.1) and observe_once(stage, admin, epochs, next(turns)):
+            pass
+
+
+def observe_once(stage, admin, epochs, turn):
+    """Whether all was answered."""
+    for topic, (partitions, _) in TOPICS.items():
+        bounds = ask_bounds(stage, admin, topic, random.randrange(partitions))
+        if bounds is None:
+            return False
+        if topic == "trimmed" and turn % 3 == 0:
+            before = random.randint(bounds[0], bounds[2])
+            call = stage.history.invoke({"delete_records": {"partition": place(topic, 0), "before": before}})
+            try:
+                admin.delete_records([TopicPartition(topic, 0, before)])[TopicPartition(topic, 0)].result()
+                stage.history.ok(call)
+            except KafkaException:
+                stage.history.unknown(call)
+                return False
+    number = random.randrange(4)
+    epochs[number] = ask_epoch(stage, "plain", number, epochs[number])
+    timestamp = time.time_ns() // 1_000_000 - random.randint(0, 20_000)
+    call = stage.history.invoke({"offset_at": {"partition": place("plain", number), "timestamp": timestamp}})
+    try:
+        stage.history.ok(call, {"offset": offset_of(admin, "plain", number, OffsetSpec.for_timestamp(timestamp))})
+    except KafkaException:
+        stage.history.unknown(call)
+        return False
+    return True
 
 
 def read_all(stage, topic, number, start, end):
@@ -550,7 +575,7 @@ def read_all(stage, topic, number, start, end):
             break
     stage.history.ok(call, {"records": records})
     client.close()
-    return len(records)
+    return records
 
 
 def settle(stage, group, topics):
@@ -579,6 +604,7 @@ def run(bootstrap, path):
     writers += [stage.worker(move, 0), stage.worker(move, 1), stage.worker(observe)]
     readers = [stage.worker(consume, group, index) for group in GROUPS for index in range(3)]
     stage.stop.wait()
+    check("no worker failed", not stage.failures, stage.failures)
     for thread in writers:
         thread.join(150)
         check("writers end", not thread.is_alive())
@@ -598,10 +624,19 @@ def finish(bootstrap, path):
     stage = Stage(bootstrap, path, first_call=1 << 40)
     admin = AdminClient(stage.config())
     time.sleep(12)  # What nobody ended is aborted by its timeout.
+    records = {}
     for topic, (partitions, _) in TOPICS.items():
         for number in range(partitions):
-            start, _, end = ask_bounds(stage, admin, topic, number, last=True) or (0, 0, 0)
-            check(f"{topic}-{number} has records", read_all(stage, topic, number, start, end) > 0)
+            bounds = ask_bounds(stage, admin, topic, number, last=True)
+            check(f"the bounds of {topic}-{number} are told", bounds is not None)
+            records[topic, number] = read_all(stage, topic, number, bounds[0], bounds[2])
+            check(f"{topic}-{number} has records", len(records[topic, number]) > 0)
+    movers = Consumer(stage.config(group_id="movers"))
+    for place_of in movers.committed([TopicPartition("plain", number) for number in range(TOPICS["plain"][0])], 30):
+        number = place_of.partition
+        wanted = [value for offset, value in records["plain", number] if offset < place_of.offset]
+        moved = [value for _, value in records["moved", number]]
+        check(f"plain-{number} was moved exactly once up to {place_of.offset}", sorted(moved) == sorted(wanted), (len(moved), len(wanted)))
 
 
 if __name__ == "__main__":
