@@ -48,7 +48,6 @@ impl BrokerConfig {
         crate::groups::group_config(self)
             .validate()
             .map_err(|error| ConfigError::Invalid(error.to_string()))?;
-        crate::net::check(self).map_err(ConfigError::Invalid)?;
         self.check_group_bounds().map_err(ConfigError::Invalid)?;
         for (name, address) in [("kafka listener", self.kafka_address), ("admin listener", self.admin_address)] {
             if !self.allow_insecure && !address.ip().is_loopback() {

@@ -10,33 +10,15 @@ use std::{
 
 use tokio::time::Instant;
 
-use millstream_core::metadata::configs::{Overrides, Scope, effective_value};
+use millstream_core::metadata::configs::{Overrides, Scope, address_limits, effective_value};
 
-use crate::{broker::Broker, config::BrokerConfig};
+use crate::broker::Broker;
 
 /// A stranger can do the same wrong thing many times a second; the log says it this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Name of the configuration of other limits for some addresses.
 const OVERRIDES: &str = "max.connections.per.ip.overrides";
-
-/// Reads `address:limit,…`; an error says which part is none.
-fn overrides(text: &str) -> Result<BTreeMap<IpAddr, usize>, String> {
-    let read = |pair: &str| {
-        // An address can hold colons itself.
-        let (ip, max) = pair.rsplit_once(':')?;
-        let ip: IpAddr = ip.trim_matches(['[', ']']).parse().ok()?;
-        Some((ip.to_canonical(), max.trim().parse().ok()?))
-    };
-    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
-    let entry = |pair: &str| read(pair).ok_or_else(|| format!("{OVERRIDES}: {pair:?} is not an IP address, a colon and a number"));
-    pairs.map(entry).collect()
-}
-
-/// Checks the values of the configuration file.
-pub(crate) fn check(config: &BrokerConfig) -> Result<(), String> {
-    overrides(&config.text(OVERRIDES)).map(drop)
-}
 
 /// What is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +76,7 @@ impl Admission {
         let layers = image.broker_layers(Some(broker.config.node_id), &broker.config.values);
         let text = |name: &str| effective_value(Scope::Broker, name, &Overrides::new(), &layers).unwrap_or_default();
         let number = |name: &str| text(name).trim().parse().unwrap_or(usize::MAX);
-        let max_of = overrides(&text(OVERRIDES)).unwrap_or_else(|error| {
+        let max_of = address_limits(&text(OVERRIDES)).unwrap_or_else(|error| {
             tracing::warn!(%error, "the value is ignored");
             self.limits.max_of.clone()
         });
@@ -215,17 +197,6 @@ mod tests {
             },
             image_epoch: None,
             taken: Arc::default(),
-        }
-    }
-
-    #[test]
-    fn overrides_are_read_and_what_is_none_is_named() {
-        let read = overrides("10.0.0.9:2, [::1]:3,::ffff:10.0.0.1:4").unwrap();
-        let of = |ip: &str| read.get(&ip.parse().unwrap()).copied();
-        assert_eq!((of("10.0.0.9"), of("::1"), of("10.0.0.1")), (Some(2), Some(3), Some(4)));
-        assert_eq!(overrides(""), Ok(BTreeMap::new()));
-        for wrong in ["host:2", "10.0.0.9", "10.0.0.9:-1", "10.0.0.9:many"] {
-            assert!(overrides(wrong).unwrap_err().contains(wrong), "{wrong}");
         }
     }
 

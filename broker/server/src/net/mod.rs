@@ -8,5 +8,4 @@ mod frames;
 mod listener;
 mod writer;
 
-pub(crate) use admission::check;
 pub use listener::{ListenError, Listener};

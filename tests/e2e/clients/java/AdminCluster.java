@@ -125,10 +125,10 @@ final class AdminCluster {
 
     private void voters() throws Exception {
         var endpoint = new RaftVoterEndpoint("CONTROLLER", "127.0.0.1", 1);
+        var removed = admin.removeRaftVoter(77, Uuid.randomUuid()).all();
         Expect.failure("adding one nobody answers for", TimeoutException.class,
             () -> admin.addRaftVoter(77, Uuid.randomUuid(), Set.of(endpoint)).all());
-        Expect.failure("removing one that is none", VoterNotFoundException.class,
-            () -> admin.removeRaftVoter(77, Uuid.randomUuid()).all());
+        Expect.failure("removing one that is none", VoterNotFoundException.class, () -> removed);
     }
 
     private void unregister() {
@@ -225,6 +225,8 @@ final class AdminCluster {
 
     private void scram() throws Exception {
         String user = broker.name("user");
+        var before = Expect.got(admin.describeUserScramCredentials().all());
+        Expect.that("the user has none yet", !before.containsKey(user), before);
         for (ScramMechanism mechanism : List.of(ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)) {
             var upsertion = new UserScramCredentialUpsertion(user, new ScramCredentialInfo(mechanism, 8192), "secret");
             Expect.got(admin.alterUserScramCredentials(List.of(upsertion)).all());

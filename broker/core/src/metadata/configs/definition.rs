@@ -1,6 +1,6 @@
 //! One configuration's definition and the check of a value against it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 /// Longest value, in bytes. Kafka's STRING allows 32,767; lists of throttled replicas are the long ones.
 pub const VALUE_BYTES_MAX: usize = 32_767;
@@ -72,6 +72,21 @@ pub enum Validator {
     ListOf(&'static [&'static str]),
     /// `*`, or a list of `partition:broker`.
     ThrottledReplicas,
+    /// A list of `address:limit`.
+    AddressLimits,
+}
+
+/// Reads `address:limit,…`; an error says which part is none.
+pub fn address_limits(text: &str) -> Result<BTreeMap<IpAddr, usize>, String> {
+    let read = |pair: &str| {
+        // An address can hold colons itself.
+        let (ip, max) = pair.rsplit_once(':')?;
+        let ip: IpAddr = ip.trim_matches(['[', ']']).parse().ok()?;
+        Some((ip.to_canonical(), max.trim().parse().ok()?))
+    };
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let entry = |pair: &str| read(pair).ok_or_else(|| format!("{pair:?} is not an IP address, a colon and a number"));
+    pairs.map(entry).collect()
 }
 
 /// What a synonym's value is multiplied by.
@@ -289,6 +304,7 @@ impl ConfigDef {
     fn text_problem(&self, value: &str) -> Option<String> {
         match self.validator {
             Validator::OneOf(allowed) if !allowed.contains(&value.trim()) => Some(format!("String must be one of: {}", allowed.join(", "))),
+            Validator::AddressLimits => address_limits(value).err(),
             _ => None,
         }
     }
@@ -393,5 +409,16 @@ mod tests {
         assert_eq!(Unit::Hours.convert("168"), "604800000");
         assert_eq!(Unit::Minutes.convert("-1"), "-1");
         assert_eq!(Unit::Hours.convert(&i64::MAX.to_string()), i64::MAX.to_string());
+    }
+
+    #[test]
+    fn limits_of_addresses_are_read_and_what_is_none_is_named() {
+        let read = address_limits("10.0.0.9:2, [::1]:3,::ffff:10.0.0.1:4").unwrap();
+        let of = |ip: &str| read.get(&ip.parse().unwrap()).copied();
+        assert_eq!((of("10.0.0.9"), of("::1"), of("10.0.0.1")), (Some(2), Some(3), Some(4)));
+        assert_eq!(address_limits(""), Ok(BTreeMap::new()));
+        for wrong in ["x", "host:2", "10.0.0.9", "10.0.0.9:-1", "10.0.0.9:many"] {
+            assert!(address_limits(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
     }
 }

@@ -20,7 +20,7 @@ mod group_values;
 mod typed;
 
 pub use alter::{AlterOp, ConfigChange, alter_incrementally, replace};
-pub use definition::{ConfigDef, ConfigType, Importance, Synonym, Unit, VALUE_BYTES_MAX, Validator};
+pub use definition::{ConfigDef, ConfigType, Importance, Synonym, Unit, VALUE_BYTES_MAX, Validator, address_limits};
 pub(crate) use effective::nothing;
 pub use effective::{
     BrokerLayers, ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_named, describe_topic, describe_view, effective_value,

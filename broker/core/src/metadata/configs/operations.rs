@@ -4,7 +4,7 @@ use super::definition::{
     ConfigDef,
     ConfigType::{Boolean, Double, Int, List, Long, String},
     Importance::{High, Low},
-    Validator::Between,
+    Validator::{AddressLimits, Between},
     define,
 };
 
@@ -254,8 +254,9 @@ pub const CONFIGS: &[ConfigDef] = &[
         String,
         "max.connections.per.ip.overrides",
         "",
-        "Other limits than max.connections.per.ip for some addresses.",
-    ),
+        "Other limits than max.connections.per.ip for some addresses: ip:limit,…. Names of hosts are not looked up.",
+    )
+    .valid(AddressLimits),
     define(
         Long,
         "metadata.log.max.record.bytes.between.snapshots",
