@@ -122,10 +122,8 @@ proptest! {
 #[test]
 fn fuzz_head() {
     let json = envelope::open("head", MAGIC, GOLDEN_V1).unwrap();
-    let count = millstream_fuzz::fuzz("head", &[GOLDEN_V1.to_vec(), json], |bytes| {
-        let _ = Head::decode(bytes);
-        // What a writer with a mistake would have sealed.
-        let _ = Head::decode(&envelope::seal(MAGIC, bytes));
+    millstream_fuzz::fuzz("head", &[GOLDEN_V1.to_vec(), json], |bytes| {
+        // Also as a writer with a mistake would have sealed it.
+        Head::decode(bytes).is_ok() | Head::decode(&envelope::seal(MAGIC, bytes)).is_ok()
     });
-    assert!(count > 0);
 }

@@ -36,16 +36,22 @@ impl Random {
     }
 }
 
-/// Gives damaged inputs to `read` for as long as is asked for; returns how many. Each input is one of `corpus` with one to eight changes.
+/// Gives damaged inputs to `read`, which says whether an input can be read, for as long as is asked for. Each input is one of `corpus` with
+/// one to eight changes.
 ///
 /// # Panics
-/// When `read` does, after the seed and the input were printed.
-pub fn fuzz(target: &str, corpus: &[Vec<u8>], read: impl Fn(&[u8])) -> u64 {
+/// When `read` does, after the seed and the input were printed; and where one of the corpus cannot be read, as what is damaged then does not
+/// get far either.
+pub fn fuzz(target: &str, corpus: &[Vec<u8>], read: impl Fn(&[u8]) -> bool) {
+    assert!(!corpus.is_empty(), "{target}: there is nothing to damage");
+    for (number, whole) in corpus.iter().enumerate() {
+        assert!(read(whole), "{target}: input {number} of the corpus cannot be read as it is");
+    }
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let time = Duration::from_secs(number("MILLSTREAM_FUZZ_SECONDS", 1));
     let mut seed = number("MILLSTREAM_FUZZ_SEED", 1);
-    let (started, mut count) = (Instant::now(), 0);
-    while count == 0 || started.elapsed() < time {
+    let started = Instant::now();
+    while started.elapsed() < time {
         let input = mutated(corpus, &mut Random::new(seed));
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| read(&input))) {
             let mut hex = String::new();
@@ -55,9 +61,23 @@ pub fn fuzz(target: &str, corpus: &[Vec<u8>], read: impl Fn(&[u8])) -> u64 {
             eprintln!("{target} panicked with MILLSTREAM_FUZZ_SEED={seed} on {hex}");
             resume_unwind(panic);
         }
-        (seed, count) = (seed.wrapping_add(1), count + 1);
+        seed = seed.wrapping_add(1);
     }
-    count
+}
+
+/// One input of a key and a value: the key's length comes first.
+///
+/// # Panics
+/// If the key has more than 255 bytes.
+pub fn pair(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(key.len()).unwrap_or_else(|_| panic!("a key of {} bytes", key.len()));
+    [&[length], key, value].concat()
+}
+
+/// What [`pair`] put together.
+pub fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = input.split_first()?;
+    rest.split_at_checked(usize::from(*length))
 }
 
 /// One of the corpus, damaged.
@@ -111,7 +131,24 @@ mod tests {
     #[test]
     fn a_panic_is_found() {
         let corpus = [vec![0; 16]];
-        let found = catch_unwind(|| fuzz("test", &corpus, |bytes| assert!(bytes.len() >= 16, "short")));
+        let found = catch_unwind(|| {
+            fuzz("test", &corpus, |bytes| {
+                assert!(bytes.len() >= 16, "short");
+                true
+            })
+        });
         assert!(found.is_err());
+    }
+
+    #[test]
+    fn a_corpus_that_cannot_be_read_is_an_error() {
+        assert!(catch_unwind(|| fuzz("test", &[vec![0]], |_| false)).is_err());
+        assert!(catch_unwind(|| fuzz("test", &[], |_| true)).is_err());
+    }
+
+    #[test]
+    fn pairs_come_apart_again() {
+        assert_eq!(split(&pair(b"key", b"value")), Some((&b"key"[..], &b"value"[..])));
+        assert_eq!(split(&[9, 1]), None);
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const GOLDEN: [&str; 14] = [
+const GOLDEN: [&str; 16] = [
     r#"{"type":1,"version":0,"body":{"name":"orders","id":"AAAAAAAAAAAAAAAAAAAABw","internal":false,"created_ms":5,"configs":{"retention.ms":"1"},"partitions":[{"replicas":[1,2],"isr":[1],"leader":1,"leader_epoch":3}]}}"#,
     r#"{"type":2,"version":0,"body":{"id":"AAAAAAAAAAAAAAAAAAAABw"}}"#,
     r#"{"type":3,"version":0,"body":{"topic_id":"AAAAAAAAAAAAAAAAAAAABw","first":1,"partitions":[]}}"#,
@@ -19,6 +19,8 @@ const GOLDEN: [&str; 14] = [
     r#"{"type":10,"version":0,"body":{"id":"AAAAAAAAAAAAAAAAAAAABw","binding":{"name":"b","hook":"produce","order":0,"plugin":"redact","version":"1.0.0","sha256":"ab","config":"{}","policy":"reject","breaker":"closed","limits":{"deadline-ms":50,"memory-bytes":33554432,"crashes-per-minute":10},"dead_letter_topic":null,"security":true}}}"#,
     r#"{"type":11,"version":0,"body":{"id":"AAAAAAAAAAAAAAAAAAAABw","name":"b"}}"#,
     r#"{"type":12,"version":0,"body":{"next_producer_id":1000}}"#,
+    r#"{"type":13,"version":0,"body":{"entity":{"client-id":"c","user":null},"values":{"producer_byte_rate":"1000.0"}}}"#,
+    r#"{"type":14,"version":0,"body":{"feature":"transaction.version","level":2}}"#,
 ];
 
 #[test]
@@ -27,6 +29,16 @@ fn golden_records_are_read_and_written_byte_for_byte() {
         let record = MetadataRecord::decode(golden.as_bytes()).expect(golden);
         assert_eq!(String::from_utf8(record.encode().expect(golden)).expect(golden), golden);
     }
+}
+
+#[test]
+fn fuzz_metadata_records() {
+    let corpus = GOLDEN.map(|golden| golden.as_bytes().to_vec());
+    millstream_fuzz::fuzz("metadata records", &corpus, |input| {
+        let Ok(record) = MetadataRecord::decode(input) else { return false };
+        assert_eq!(MetadataRecord::decode(&record.encode().unwrap()).unwrap(), record);
+        true
+    });
 }
 
 #[test]

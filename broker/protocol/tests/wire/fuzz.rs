@@ -1,7 +1,5 @@
 //! Damaged messages, batches and compressed data are errors, never a panic.
 
-use std::cell::Cell;
-
 use bytes::Bytes;
 use millstream_fuzz::fuzz;
 use millstream_protocol::{
@@ -28,10 +26,10 @@ fn fuzz_message_decoders() {
     });
     fuzz("message decoders", &samples, |input| {
         let Some((number, body)) = input.split_first_chunk::<2>() else {
-            return;
+            return false;
         };
         let (decode, version) = codecs[usize::from(u16::from_be_bytes(*number)) % codecs.len()];
-        drop(decode(Bytes::copy_from_slice(body), version));
+        decode(Bytes::copy_from_slice(body), version).is_ok()
     });
 }
 
@@ -56,10 +54,10 @@ fn batches() -> Vec<Vec<u8>> {
 
 #[test]
 fn fuzz_batch_reader() {
-    let records = Cell::new(0_u64);
     fuzz("batch reader", &batches(), |input| {
+        let mut records = 0;
         for batch in split_batches(Bytes::copy_from_slice(input)) {
-            let Ok((header, batch)) = batch else { return };
+            let Ok((header, batch)) = batch else { break };
             drop(Marker::parse(&header, &batch));
             let Ok(codec) = header.compression() else { continue };
             let Ok(section) = codec.decompress(&batch.slice(millstream_protocol::record::BatchHeader::SIZE..), BUDGET_BYTES) else {
@@ -68,11 +66,11 @@ fn fuzz_batch_reader() {
             assert!(section.len() <= BUDGET_BYTES);
             for record in RecordIter::new(&section, header.record_count) {
                 let Ok(record) = record else { break };
-                records.set(records.get() + 1 + record.headers().count() as u64);
+                records += record.headers().count();
             }
         }
+        records >= 20
     });
-    assert!(records.get() > 0, "no batch was read to its records");
 }
 
 #[test]
@@ -84,10 +82,12 @@ fn fuzz_decompression() {
         .map(|codec| codec.compress(&section, None).unwrap().to_vec())
         .collect();
     fuzz("decompression", &compressed, |input| {
-        for codec in Compression::ALL {
-            if let Ok(section) = codec.decompress(&Bytes::copy_from_slice(input), BUDGET_BYTES) {
-                assert!(section.len() <= BUDGET_BYTES);
-            }
-        }
+        let read = Compression::ALL
+            .into_iter()
+            .filter(|codec| *codec != Compression::None)
+            .filter_map(|codec| codec.decompress(&Bytes::copy_from_slice(input), BUDGET_BYTES).ok());
+        let read: Vec<_> = read.collect();
+        assert!(read.iter().all(|section| section.len() <= BUDGET_BYTES));
+        !read.is_empty()
     });
 }

@@ -188,12 +188,14 @@ proptest! {
 #[test]
 fn fuzz_records() {
     let corpus = [golden::bytes(include_str!("../../golden/records.hex"))];
-    let count = millstream_fuzz::fuzz("records of a section", &corpus, |section| {
+    millstream_fuzz::fuzz("records of a section", &corpus, |section| {
+        let mut read = 0;
         for count in [0, 1, 5, i32::MAX, -1] {
             for record in RecordReader::new(section, count).flatten() {
                 assert!(record.headers.count() <= section.len());
+                read += 1;
             }
         }
+        read > 0
     });
-    assert!(count > 0);
 }

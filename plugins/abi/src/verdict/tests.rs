@@ -311,12 +311,11 @@ fn fuzz_verdicts() {
         golden::bytes(include_str!("../../golden/verdicts-every-tag.hex")),
         golden::bytes(include_str!("../../golden/verdicts-keep-all.hex")),
     ];
-    let count = millstream_fuzz::fuzz("verdicts", &corpus, |reply| {
-        for record_count in [0, 3, 8, 1_000] {
-            if let Ok(verdicts) = read(reply, record_count) {
-                assert!(verdicts.len() <= record_count as usize);
-            }
-        }
+    millstream_fuzz::fuzz("verdicts", &corpus, |reply| {
+        let counts = (0..=8).chain([1_000]);
+        let read = counts.filter_map(|count| read(reply, count).ok().map(|verdicts| (count, verdicts)));
+        let read: Vec<_> = read.collect();
+        assert!(read.iter().all(|(count, verdicts)| verdicts.len() <= *count as usize));
+        !read.is_empty()
     });
-    assert!(count > 0);
 }

@@ -287,8 +287,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn records_read_back() {
+    fn samples() -> Vec<(ModernKind, ModernChange)> {
+        let mut samples = Vec::new();
+        let mut add = |kind, change| samples.push((kind, change));
         let partitions = TopicIdPartitions::from([(Uuid::from_u128(7), [0, 3].into())]);
         let subscription = Subscription {
             rack_id: Some("r".to_owned()),
@@ -305,13 +306,13 @@ mod tests {
             revoking: TopicIdPartitions::new(),
         };
         for kind in [ModernKind::Consumer, ModernKind::Share] {
-            check(kind, ModernChange::Group(Some((7, u64::MAX))));
-            check(kind, ModernChange::Group(None));
-            check(kind, ModernChange::Member("m".to_owned(), Some(subscription.clone())));
-            check(kind, ModernChange::TargetEpoch(Some(7)));
-            check(kind, ModernChange::Target("m".to_owned(), Some(partitions.clone())));
-            check(kind, ModernChange::Current("m".to_owned(), Some(current.clone())));
-            check(kind, ModernChange::Current("m".to_owned(), None));
+            add(kind, ModernChange::Group(Some((7, u64::MAX))));
+            add(kind, ModernChange::Group(None));
+            add(kind, ModernChange::Member("m".to_owned(), Some(subscription.clone())));
+            add(kind, ModernChange::TargetEpoch(Some(7)));
+            add(kind, ModernChange::Target("m".to_owned(), Some(partitions.clone())));
+            add(kind, ModernChange::Current("m".to_owned(), Some(current.clone())));
+            add(kind, ModernChange::Current("m".to_owned(), None));
         }
         let with_all = Subscription {
             instance_id: Some("i".to_owned()),
@@ -320,7 +321,7 @@ mod tests {
             assignor: Some("uniform".to_owned()),
             ..subscription
         };
-        check(ModernKind::Consumer, ModernChange::Member("m".to_owned(), Some(with_all.clone())));
+        add(ModernKind::Consumer, ModernChange::Member("m".to_owned(), Some(with_all.clone())));
         let classic = ClassicProtocols {
             session_timeout_ms: 45_000,
             protocols: vec![
@@ -332,6 +333,38 @@ mod tests {
             classic: Some(classic),
             ..with_all
         };
-        check(ModernKind::Consumer, ModernChange::Member("m".to_owned(), Some(with_classic)));
+        add(ModernKind::Consumer, ModernChange::Member("m".to_owned(), Some(with_classic)));
+        samples
+    }
+
+    #[test]
+    fn records_read_back() {
+        for (kind, change) in samples() {
+            check(kind, change);
+        }
+    }
+
+    #[test]
+    fn fuzz_records_of_consumer_and_share_groups() {
+        let record = |(kind, change)| ModernRecord {
+            kind,
+            group_id: "g".to_owned(),
+            change,
+        };
+        let records = samples().into_iter().map(record);
+        let corpus: Vec<_> = records
+            .filter_map(|record| Some(millstream_fuzz::pair(&record.encode_key(), &record.encode_value()?)))
+            .collect();
+        millstream_fuzz::fuzz("records of consumer and share groups", &corpus, |input| {
+            let Some((key, value)) = millstream_fuzz::split(input) else {
+                return false;
+            };
+            let Ok(Some(record)) = ModernRecord::decode(key, Some(value)) else {
+                return false;
+            };
+            let again = ModernRecord::decode(&record.encode_key(), record.encode_value().as_deref());
+            assert_eq!(again, Ok(Some(record)));
+            true
+        });
     }
 }

@@ -32,8 +32,9 @@ fn task(subtopology: &str, partition: i32) -> Task {
     }
 }
 
-#[test]
-fn records_read_back() {
+fn samples() -> Vec<StreamsChange> {
+    let mut samples = Vec::new();
+    let mut add = |change| samples.push(change);
     let tasks = RoleTasks {
         active: [task("0", 0), task("0", 3), task("1", 0)].into(),
         standby: [task("1", 1)].into(),
@@ -70,18 +71,18 @@ fn records_read_back() {
         validated_epoch: 0,
         assignment_configs: [(NUM_STANDBY_REPLICAS.to_owned(), "1".to_owned())].into(),
     };
-    check(StreamsChange::Group(Some(GroupValue {
+    add(StreamsChange::Group(Some(GroupValue {
         validated_epoch: NOT_VALIDATED,
         ..group.clone()
     })));
-    check(StreamsChange::Group(Some(group)));
-    check(StreamsChange::Group(None));
-    check(StreamsChange::Member("m".to_owned(), Some(MemberMetadata::default())));
-    check(StreamsChange::Member("m".to_owned(), Some(member)));
-    check(StreamsChange::TargetEpoch(Some(7)));
-    check(StreamsChange::Target("m".to_owned(), Some(tasks)));
-    check(StreamsChange::Current("m".to_owned(), Some(current)));
-    check(StreamsChange::Current("m".to_owned(), None));
+    add(StreamsChange::Group(Some(group)));
+    add(StreamsChange::Group(None));
+    add(StreamsChange::Member("m".to_owned(), Some(MemberMetadata::default())));
+    add(StreamsChange::Member("m".to_owned(), Some(member)));
+    add(StreamsChange::TargetEpoch(Some(7)));
+    add(StreamsChange::Target("m".to_owned(), Some(tasks)));
+    add(StreamsChange::Current("m".to_owned(), Some(current)));
+    add(StreamsChange::Current("m".to_owned(), None));
     let topic = |name: &str| TopicInfo {
         name: name.to_owned(),
         partitions: 3,
@@ -104,8 +105,36 @@ fn records_read_back() {
             }],
         }],
     };
-    check(StreamsChange::Topology(Some(Arc::new(topology))));
-    check(StreamsChange::Topology(None));
+    add(StreamsChange::Topology(Some(Arc::new(topology))));
+    add(StreamsChange::Topology(None));
+    samples
+}
+
+#[test]
+fn records_read_back() {
+    samples().into_iter().for_each(check);
+}
+
+#[test]
+fn fuzz_records_of_streams_groups() {
+    let records = samples().into_iter().map(|change| StreamsRecord {
+        group_id: "g".to_owned(),
+        change,
+    });
+    let corpus: Vec<_> = records
+        .filter_map(|record| Some(millstream_fuzz::pair(&record.encode_key(), &record.encode_value()?)))
+        .collect();
+    millstream_fuzz::fuzz("records of streams groups", &corpus, |input| {
+        let Some((key, value)) = millstream_fuzz::split(input) else {
+            return false;
+        };
+        let Ok(Some(record)) = StreamsRecord::decode(key, Some(value)) else {
+            return false;
+        };
+        let again = StreamsRecord::decode(&record.encode_key(), record.encode_value().as_deref());
+        assert_eq!(again, Ok(Some(record)));
+        true
+    });
 }
 
 #[test]
