@@ -141,6 +141,12 @@ def delete_below(bootstrap, topic, partition, offset):
     client, place = AdminClient({"bootstrap.servers": bootstrap}), TopicPartition(topic, int(partition), int(offset))
     low_watermark = client.delete_records([place])[place].result(30).low_watermark
     check("the low watermark moves", low_watermark == int(offset), low_watermark)
+    begins_at(bootstrap, topic, partition, offset)
+
+
+@scenario
+def begins_at(bootstrap, topic, partition, offset):
+    """Reads everything: the first record of a partition has this offset."""
     first = min(seen for number, seen in read_everything(bootstrap, topic) if number == int(partition))
     check("readers begin there", first == int(offset), first)
 

@@ -237,6 +237,9 @@ fn fetch_of_everything_for_ever_holds_nothing_up() -> Result<()> {
     ensure!(started.elapsed() < Duration::from_secs(20), "others had to wait");
     let cost = broker.peak_memory_bytes()?.saturating_sub(before);
     ensure!(cost < 200 << 20, "{cost} bytes for twenty fetches that wait");
+    for connection in &waiting {
+        ensure!(!connection.answers_within(Duration::from_millis(1))?, "a fetch did not wait");
+    }
     drop(waiting);
     check_alive(&broker)
 }

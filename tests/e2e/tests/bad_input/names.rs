@@ -1,10 +1,11 @@
 //! Names that clients choose, and names that are the broker's own.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use millstream_e2e::{
     broker::{Broker, Options},
+    process,
     wire::{RawConnection, Reply, check_alive, put_text, request},
 };
 
@@ -32,19 +33,29 @@ fn of_partition(topic: &str, number: i32, rest: &[u8]) -> Vec<u8> {
 fn clients_cannot_touch_the_brokers_own_topics() -> Result<()> {
     let broker = Broker::start(Options::new())?;
     broker.verb(&["topic", "create", "t"])?;
-    // A commit and a producer id make them exist.
-    commit(&broker, b"g", 7)?;
-    let line = broker.file("line", b"a line\n")?;
-    for topic in [
-        "__consumer_offsets",
-        "__transaction_state",
-        "__share_group_state",
-        "__remote_log_metadata",
-    ] {
-        broker.verb_refused(&["topic", "create", topic])?;
-        broker.verb_refused(&["topic", "delete", topic])?;
-        broker.verb_refused(&["produce", topic, &line])?;
+    // Who asks for a coordinator makes its topic exist: FindCoordinator version 6 with the kind of key, one key.
+    for (kind, key) in [(0, "g"), (1, "x"), (2, "g:AAAAAAAAAAAAAAAAAAAABw:0")] {
+        let length = u8::try_from(key.len() + 1)?;
+        ask(&broker, 10, 6, &[&[0, kind, 2, length][..], key.as_bytes(), &[0]].concat())?;
     }
+    let line = broker.file("line", b"a line\n")?;
+    for topic in ["__consumer_offsets", "__transaction_state", "__share_group_state"] {
+        process::until(&format!("{topic} exists"), Duration::from_secs(30), || {
+            let described = broker.verb_raw(&["topic", "describe", topic], b"")?;
+            Ok(described.status.success().then_some(()))
+        })?;
+        for (arguments, why) in [
+            (&["topic", "create", topic][..], "reserved"),
+            (&["topic", "delete", topic], "internal"),
+            (&["produce", topic, &line], "written by the broker only"),
+        ] {
+            let error = broker.verb_refused(arguments)?;
+            ensure!(error.contains(why), "{arguments:?}: {error}");
+        }
+    }
+    let error = broker.verb_refused(&["topic", "create", "__remote_log_metadata"])?;
+    ensure!(error.contains("reserved"), "{error}");
+    commit(&broker, b"g", 7)?;
     let topic = "__consumer_offsets";
     // DeleteRecords: throttle, one topic with its name, one partition, its number, low watermark, code.
     let mut body = of_partition(topic, 0, &0_i64.to_be_bytes());

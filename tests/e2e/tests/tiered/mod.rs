@@ -142,13 +142,16 @@ fn broker_starts_and_serves_while_its_bucket_is_unreachable() -> Result<()> {
 
 #[test]
 fn records_deleted_below_an_offset_in_the_bucket_stay_deleted() -> Result<()> {
-    let broker = Broker::start(Options::tiered())?;
+    let mut broker = Broker::start(Options::tiered())?;
     create_topic(&broker)?;
     if clients::scenario(&broker, SCRIPT, "fill", &[TOPIC, RECORDS, RECORD_BYTES])? == Ran::Skipped {
         return Ok(());
     }
     wait_until_trimmed(&broker)?;
     clients::scenario(&broker, SCRIPT, "delete_below", &[TOPIC, "0", "100"])?;
+    broker.kill()?;
+    broker.restart()?;
+    clients::scenario(&broker, SCRIPT, "begins_at", &[TOPIC, "0", "100"])?;
     Ok(())
 }
 

@@ -196,5 +196,6 @@ pub const CONFIGS: &[ConfigDef] = &[
         "false",
         "Default of unclean.leader.election.enable.",
     )
+    .without_effect()
     .rated(Low),
 ];

@@ -297,6 +297,7 @@ pub const CONFIGS: &[ConfigDef] = &[
         "false",
         "Whether a replica that lags may lead when no other is left; loses records.",
     )
+    .without_effect()
     .rated(Low)
     .or(&[same("unclean.leader.election.enable")]),
 ];

@@ -65,7 +65,7 @@ pub enum Durability {
 }
 
 /// A topic's resolved configuration. Sizes in bytes, times in milliseconds, -1 is no limit; each field is Kafka's name with
-/// underscores.
+/// underscores. Those on which nothing depends are left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig {
     /// `cleanup.policy`
@@ -74,14 +74,10 @@ pub struct TopicConfig {
     pub compression_type: Compression,
     /// `compression.gzip.level`; -1 is the library's default.
     pub compression_gzip_level: i32,
-    /// `compression.lz4.level`
-    pub compression_lz4_level: i32,
     /// `compression.zstd.level`
     pub compression_zstd_level: i32,
     /// `delete.retention.ms`
     pub delete_retention_ms: i64,
-    /// `file.delete.delay.ms`
-    pub file_delete_delay_ms: i64,
     /// `flush.messages`
     pub flush_messages: i64,
     /// `flush.ms`
@@ -108,8 +104,6 @@ pub struct TopicConfig {
     pub min_compaction_lag_ms: i64,
     /// `min.insync.replicas`
     pub min_insync_replicas: i32,
-    /// `preallocate`
-    pub preallocate: bool,
     /// `remote.storage.enable`
     pub remote_storage_enable: bool,
     /// `remote.log.copy.disable`
@@ -126,10 +120,6 @@ pub struct TopicConfig {
     pub segment_ms: i64,
     /// `segment.jitter.ms`
     pub segment_jitter_ms: i64,
-    /// `segment.index.bytes`
-    pub segment_index_bytes: i32,
-    /// `unclean.leader.election.enable`
-    pub unclean_leader_election_enable: bool,
     /// `millstream.durability`
     pub durability: Durability,
     /// `millstream.tiered.max.lag.ms`
@@ -147,10 +137,8 @@ impl TopicConfig {
             cleanup_policy: values.cleanup_policy(),
             compression_type: values.choice("compression.type", compression).unwrap_or(Compression::Producer),
             compression_gzip_level: values.number("compression.gzip.level"),
-            compression_lz4_level: values.number("compression.lz4.level"),
             compression_zstd_level: values.number("compression.zstd.level"),
             delete_retention_ms: values.number("delete.retention.ms"),
-            file_delete_delay_ms: values.number("file.delete.delay.ms"),
             flush_messages: values.number("flush.messages"),
             flush_ms: values.number("flush.ms"),
             index_interval_bytes: values.number("index.interval.bytes"),
@@ -166,7 +154,6 @@ impl TopicConfig {
             min_cleanable_dirty_ratio: values.number("min.cleanable.dirty.ratio"),
             min_compaction_lag_ms: values.number("min.compaction.lag.ms"),
             min_insync_replicas: values.number("min.insync.replicas"),
-            preallocate: values.flag("preallocate"),
             remote_storage_enable: values.flag(REMOTE_STORAGE_ENABLE),
             remote_log_copy_disable: values.flag("remote.log.copy.disable"),
             remote_log_delete_on_disable: values.flag("remote.log.delete.on.disable"),
@@ -175,8 +162,6 @@ impl TopicConfig {
             segment_bytes: values.number("segment.bytes"),
             segment_ms: values.number("segment.ms"),
             segment_jitter_ms: values.number("segment.jitter.ms"),
-            segment_index_bytes: values.number("segment.index.bytes"),
-            unclean_leader_election_enable: values.flag("unclean.leader.election.enable"),
             durability: values.choice(DURABILITY, durability).unwrap_or(Durability::Fsync),
             tiered_max_lag_ms: values.number(TIERED_MAX_LAG_MS),
         }
@@ -328,7 +313,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_passed_over() {
         assert_eq!(resolve(&[("retention.ms", "soon"), ("cleanup.policy", "shred")]), resolve(&[]));
-        assert!(resolve(&[("preallocate", "TRUE")]).preallocate);
+        assert!(resolve(&[("remote.storage.enable", "TRUE")]).remote_storage_enable);
     }
 
     #[test]
