@@ -376,8 +376,7 @@ pub fn fetch_committed(stage: &mut Stage, partitions: &[Partition], numbers: &[i
     let request = OffsetFetchRequest {
         group_id: GROUP.to_owned(),
         topics: Some(vec![(TOPIC.to_owned(), numbers.to_vec())]),
-        member_id: String::new(),
-        member_epoch: -1,
+        member: None,
         require_stable: true,
     };
     let token = Consumer::request(stage, |groups, _, _| {

@@ -239,7 +239,7 @@ fn describe_members(group: &ClassicGroup, is_stable: bool) -> Vec<MemberDescript
         } else {
             Bytes::new()
         },
-        assignment: if is_stable { member.assignment.clone() } else { Bytes::new() },
+        assignment: member.assignment.clone(),
     };
     group.members().map(describe).collect()
 }

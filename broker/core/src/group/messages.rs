@@ -213,10 +213,8 @@ pub struct OffsetFetchRequest {
     pub group_id: String,
     /// Topics and partitions, or `None` for all that have a committed offset.
     pub topics: Option<Vec<(String, Vec<i32>)>>,
-    /// The member that asks, and its epoch, from version 9 on (KIP-848); empty and -1 from outside the group.
-    pub member_id: String,
-    /// See `member_id`.
-    pub member_epoch: i32,
+    /// The member that asks, and its epoch, from version 9 on (KIP-848); `None` from outside the group.
+    pub member: Option<(String, i32)>,
     /// Answer UNSTABLE_OFFSET_COMMIT where an open transaction holds an offset (KIP-447).
     pub require_stable: bool,
 }

@@ -211,8 +211,7 @@ impl Model {
         self.read_answers();
         let topics = Some(vec![("t".to_owned(), vec![0])]);
         let fetched = self.shell.coordinator.fetch_offsets(&OffsetFetchRequest {
-            member_id: String::new(),
-            member_epoch: -1,
+            member: None,
             group_id: GROUP.into(),
             topics,
             require_stable: true,

@@ -61,11 +61,7 @@ impl GroupCoordinator {
             if is_transactional && !names_member {
                 return Ok(());
             }
-            if !is_transactional
-                && epoch >= 0
-                && !request.knows_group_id_not_found
-                && self.is_modern_member(&request.group_id, &request.member_id)
-            {
+            if !is_transactional && !request.knows_group_id_not_found && self.is_modern_member(&request.group_id, &request.member_id) {
                 // A version that cannot say that the epoch is stale.
                 return Err(ErrorCode::UnsupportedVersion);
             }
@@ -165,9 +161,11 @@ impl GroupCoordinator {
     /// Reads applied state; rule 3 of the module doc makes it durable state.
     pub fn fetch_offsets(&self, request: &OffsetFetchRequest) -> Result<OffsetFetchResponse, ErrorCode> {
         let group_id = request.group_id.as_str();
-        match self.hard.streams(group_id) {
-            Some(group) => Self::check_streams_fetch(group, &request.member_id, request.member_epoch)?,
-            None => self.check_member_epoch(group_id, &request.member_id, request.member_epoch, false)?,
+        if let Some((member_id, epoch)) = &request.member {
+            match self.hard.streams(group_id) {
+                Some(group) => Self::check_streams_fetch(group, member_id, *epoch)?,
+                None => self.check_member_epoch(group_id, member_id, *epoch, false)?,
+            }
         }
         // Each once: a short list of repeats must not become a long answer.
         let mut seen = BTreeSet::new();

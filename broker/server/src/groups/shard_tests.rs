@@ -91,8 +91,7 @@ async fn fetch(shard: &GroupShard) -> Result<i64, ErrorCode> {
     let request = OffsetFetchRequest {
         group_id: "g".to_owned(),
         topics: Some(vec![("t".to_owned(), vec![0])]),
-        member_id: String::new(),
-        member_epoch: -1,
+        member: None,
         require_stable: false,
     };
     let read = move |response| Decision {

@@ -52,8 +52,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: RequestContext, request
     let fetch = group::OffsetFetchRequest {
         group_id: request.group_id.into(),
         topics,
-        member_id: String::new(),
-        member_epoch: -1,
+        member: None,
         require_stable: request.require_stable,
     };
     match broker.groups.fetch_offsets(&broker, fetch.clone()).await {
@@ -82,8 +81,7 @@ async fn fetch_group(broker: Arc<Broker>, request: OffsetFetchRequestGroup, requ
     let fetch = group::OffsetFetchRequest {
         group_id: request.group_id.clone().into(),
         topics,
-        member_id: request.member_id.map(String::from).unwrap_or_default(),
-        member_epoch: request.member_epoch,
+        member: request.member_id.map(|id| (id.into(), request.member_epoch)),
         require_stable,
     };
     let fetched = broker.groups.fetch_offsets(&broker, fetch).await;

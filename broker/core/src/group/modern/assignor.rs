@@ -21,6 +21,8 @@ pub(super) const SIMPLE: &str = "simple";
 pub(super) struct Input<'a> {
     /// Topics that each member subscribes to; only those that exist.
     pub subscriptions: &'a BTreeMap<String, BTreeSet<Uuid>>,
+    /// Instance ids of the static members.
+    pub instances: &'a BTreeMap<String, String>,
     /// Partition count of each subscribed topic.
     pub topics: &'a BTreeMap<Uuid, i32>,
     /// The target so far.
@@ -59,7 +61,12 @@ fn range(input: &Input<'_>) -> Target {
         .map(|member| (member.clone(), TopicIdPartitions::new()))
         .collect();
     for (&topic, &count) in input.topics {
-        let members: Vec<&str> = members_of(input, topic).collect();
+        let mut members: Vec<&str> = members_of(input, topic).collect();
+        // A static member keeps its range when it comes back under another id.
+        members.sort_by_key(|member| {
+            let instance = input.instances.get(*member);
+            (instance.is_none(), instance)
+        });
         let Ok(member_count @ 1..) = i32::try_from(members.len()) else {
             continue;
         };
@@ -82,7 +89,12 @@ fn simple(input: &Input<'_>) -> Target {
         .map(|member| (member.clone(), TopicIdPartitions::new()))
         .collect();
     for (&topic, &count) in input.topics {
-        let members: Vec<&str> = members_of(input, topic).collect();
+        let mut members: Vec<&str> = members_of(input, topic).collect();
+        // A static member keeps its range when it comes back under another id.
+        members.sort_by_key(|member| {
+            let instance = input.instances.get(*member);
+            (instance.is_none(), instance)
+        });
         if members.is_empty() {
             continue;
         }
@@ -204,6 +216,7 @@ mod tests {
             assignor,
             &Input {
                 subscriptions: &subscriptions,
+                instances: &BTreeMap::new(),
                 topics: &topics,
                 previous,
             },
@@ -270,7 +283,7 @@ mod tests {
                 .into_iter()
                 .map(|(member, topics)| (member, topics.into_iter().map(|(topic, partitions)| (id(topic), partitions)).collect()))
                 .collect();
-            let target = assign(assignor, &Input { subscriptions: &subscriptions, topics: &topics, previous: &previous });
+            let target = assign(assignor, &Input { subscriptions: &subscriptions, instances: &BTreeMap::new(), topics: &topics, previous: &previous });
             let mut seen = BTreeSet::new();
             for (member, assigned) in &target {
                 for (topic, partitions) in assigned {

@@ -216,7 +216,8 @@ impl GroupCoordinator {
         if is_new_id || updated != before.subscription {
             turn.record(ModernChange::Member(request.member_id.clone(), Some(updated.clone())));
         }
-        let wants_other = is_new || wants(&updated) != wants(&before.subscription);
+        // A new member is one that wanted nothing until now.
+        let wants_other = group.epoch == 0 || wants(&updated) != wants(&before.subscription);
         group.members.insert(
             request.member_id.clone(),
             ModernMember {
@@ -226,8 +227,10 @@ impl GroupCoordinator {
         );
         let (topics, subscriptions) = self.resolve(&group, image);
         let hash = topics_hash(&topics);
+        let is_image_new = self.checked_images.get(&request.group_id) != Some(&image.epoch);
         if wants_other || hash != group.topics_hash {
-            group.epoch += 1;
+            // With the topics as they were, somebody who left was the last to want some of them: there was an epoch for that.
+            group.epoch += i32::from(wants_other || is_image_new);
             group.topics_hash = hash;
             turn.record(ModernChange::Group(Some((group.epoch, hash))));
         }
@@ -399,8 +402,9 @@ fn take_over(turn: &mut Turn<'_>, group: &mut ModernGroup, replaced: &str) {
     turn.record(ModernChange::Member(id(), None));
 }
 
-fn wants(subscription: &Subscription) -> (&BTreeSet<String>, Option<&String>, Option<&String>) {
-    (&subscription.topics, subscription.regex.as_ref(), subscription.assignor.as_ref())
+/// Whether this changes is what makes a new epoch; another assignor is used from the next one on.
+fn wants(subscription: &Subscription) -> (&BTreeSet<String>, Option<&String>) {
+    (&subscription.topics, subscription.regex.as_ref())
 }
 
 /// A member that joins again under its id starts over; what it had is still its own.

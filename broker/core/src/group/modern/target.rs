@@ -8,7 +8,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    ModernChange, ModernGroup, ModernKind,
+    ModernChange, ModernGroup, ModernKind, ModernMember,
     assignor::{self, Input, RANGE, SIMPLE, UNIFORM},
     heartbeat::Turn,
 };
@@ -77,8 +77,11 @@ pub(super) fn retarget(
     subscriptions: &BTreeMap<String, BTreeSet<Uuid>>,
 ) {
     let name = preferred_assignor(group, config);
+    let instance = |(id, member): (&String, &ModernMember)| Some((id.clone(), member.subscription.instance_id.clone()?));
+    let instances = group.members.iter().filter_map(instance).collect();
     let input = Input {
         subscriptions,
+        instances: &instances,
         topics,
         previous: &group.target,
     };

@@ -99,7 +99,7 @@ impl GroupCoordinator {
             // Its offsets are elsewhere.
             return Err(ErrorCode::GroupIdNotFound);
         }
-        if epoch < 0 && (!is_commit || group.members.is_empty()) && (is_commit || member_id.is_empty()) {
+        if is_commit && epoch < 0 && group.members.is_empty() {
             // From outside the group: an administrator, or a consumer that assigns itself.
             return Ok(());
         }

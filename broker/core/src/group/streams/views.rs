@@ -113,9 +113,6 @@ impl GroupCoordinator {
 
     /// Whether a member of a streams group may fetch offsets under this epoch.
     pub(in crate::group) fn check_streams_fetch(group: &StreamsGroup, member_id: &str, epoch: i32) -> Result<(), ErrorCode> {
-        if epoch < 0 && member_id.is_empty() {
-            return Ok(());
-        }
         let member = group.members.get(member_id).ok_or(ErrorCode::UnknownMemberId)?;
         if member.current.epoch == epoch {
             Ok(())

@@ -101,6 +101,8 @@ final class Normaliser {
                 parts.add(part.asText());
             }
         }
+        // A quota is known by all that it is for.
+        element.path("entity").forEach(part -> parts.add(part.path("entityType").asText()));
         return String.join(",", parts);
     }
 
