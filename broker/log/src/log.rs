@@ -264,8 +264,7 @@ impl Log {
         let mut header = *header;
         header.base_offset = self.log_end_offset();
         header.partition_leader_epoch = leader_epoch;
-        let stamped =
-            (config.timestamp_type == TimestampType::LogAppendTime && marker.is_none()).then(|| stamp(&mut header, batch, now_ms));
+        let stamped = (config.timestamp_type == TimestampType::LogAppendTime).then(|| stamp(&mut header, batch, now_ms));
         let batch = stamped.as_deref().unwrap_or(batch);
         let (fixed, body) = batch.split_at(BatchHeader::SIZE);
         let mut head: [u8; BatchHeader::SIZE] = std::array::from_fn(|index| fixed[index]);
@@ -368,7 +367,7 @@ impl Log {
         let full = active.len() + size as u64 > config.segment_bytes;
         let far = self.log_end_offset() + i64::from(header.last_offset_delta) - active.base_offset > i64::from(i32::MAX);
         if active.len() > 0 && (full || far || is_older(&active, now_ms, self.age_max_ms(&active, config))) {
-            return Ok(self.roll(appender, now_ms)?);
+            return Ok(self.roll(appender)?);
         }
         Ok(active)
     }
@@ -405,15 +404,14 @@ impl Log {
         if active.len() == 0 || !is_older(&active, now_ms, age_ms) {
             return Ok(false);
         }
-        self.roll(&mut appender, now_ms)?;
+        self.roll(&mut appender)?;
         Ok(true)
     }
 
-    fn roll(&self, appender: &mut Appender, now_ms: i64) -> Result<Arc<Segment>, LogError> {
+    fn roll(&self, appender: &mut Appender) -> Result<Arc<Segment>, LogError> {
         let rolled = self.active();
         let base_offset = self.log_end_offset();
         let next = Arc::new(Segment::create(&*self.disk, &self.dir, base_offset)?);
-        appender.producers.expire(now_ms - self.config().producer_id_expiration_ms);
         appender.rolled.push((rolled, appender.producers.encode(base_offset)));
         self.update_segments(|segments| segments.push(Arc::clone(&next)));
         Ok(next)

@@ -165,8 +165,18 @@ impl Log {
 /// The largest timestamp of a segment's batches at or above `start`, and the base offset of the first batch that has it.
 fn max_timestamp_from(segment: &Segment, start: i64) -> Result<(i64, i64), LogError> {
     let summary = segment.summary();
-    if summary.max_timestamp_batch >= start {
-        return Ok((summary.max_timestamp, summary.max_timestamp_batch));
+    let known = summary.max_timestamp_batch;
+    if known >= start {
+        for item in segment.headers_from(segment.position_before_offset(known)?) {
+            let (_, header) = item?;
+            if header.base_offset >= known {
+                // Retention gives one to a batch without timestamps, which is not the largest then.
+                if header.max_timestamp == summary.max_timestamp {
+                    return Ok((summary.max_timestamp, known));
+                }
+                break;
+            }
+        }
     }
     let mut largest = (-1, segment.base_offset);
     for item in segment.headers_from(segment.position_before_offset(start)?) {

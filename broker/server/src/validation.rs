@@ -76,9 +76,14 @@ pub(crate) fn off_turn<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// The header of a batch, of which nothing is checked but that it is one.
+pub(crate) fn header_of(records: &Bytes) -> Result<BatchHeader, Refused> {
+    BatchHeader::parse(records).map_err(|error| Refused::new(batch_error_code(&error), error.to_string()))
+}
+
 /// Checks the bytes of one partition in a produce request: one whole, honest batch.
 pub(crate) fn validate(records: &Bytes, config: &TopicConfig, produce_version: i16, now_ms: i64) -> Result<ValidBatch, Refused> {
-    let header = BatchHeader::parse(records).map_err(|error| Refused::new(batch_error_code(&error), error.to_string()))?;
+    let header = header_of(records)?;
     check_size(records, &header, config)?;
     verify_crc(records).map_err(|error| Refused::new(batch_error_code(&error), error.to_string()))?;
     check_header(&header)?;

@@ -336,7 +336,10 @@ fn description_shows_metadata_of_stable_groups_only() {
     let preparing = shell.coordinator.describe_group(GROUP);
     assert_eq!((preparing.state, preparing.protocol.as_str()), (GroupState::PreparingRebalance, ""));
     assert!(preparing.members.iter().all(|member| member.metadata.is_empty()));
-    assert_eq!(preparing.members[0].assignment, stable.members[0].assignment, "it still works by it");
+    assert_eq!(
+        preparing.members[0].assignment, stable.members[0].assignment,
+        "it still works by it"
+    );
 }
 
 #[test]

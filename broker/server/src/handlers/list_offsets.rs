@@ -125,6 +125,10 @@ async fn list_partition(
     version: i16,
 ) -> ListOffsetsPartitionResponse {
     let index = wish.partition_index;
+    let is_known = |(place, since): &(i64, i16)| *place == wish.timestamp && version >= *since;
+    if wish.timestamp < 0 && !PLACES.iter().any(is_known) {
+        return failed(index, ErrorCode::UnsupportedVersion);
+    }
     if wish.current_leader_epoch >= 0 && wish.current_leader_epoch != partition.leader_epoch() {
         let older = wish.current_leader_epoch < partition.leader_epoch();
         return failed(
@@ -135,10 +139,6 @@ async fn list_partition(
                 ErrorCode::UnknownLeaderEpoch
             },
         );
-    }
-    let is_known = |(place, since): &(i64, i16)| *place == wish.timestamp && version >= *since;
-    if wish.timestamp < 0 && !PLACES.iter().any(is_known) {
-        return failed(index, ErrorCode::UnsupportedVersion);
     }
     let log = Arc::clone(partition.log());
     let epochs = Arc::clone(&partition);

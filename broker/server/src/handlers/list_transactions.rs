@@ -11,6 +11,9 @@ use regex::Regex;
 
 use crate::{broker::Broker, context::RequestContext};
 
+/// States of Kafka's that no transaction is in here: a deleted one is gone, and an epoch is fenced in one step.
+const EMPTY_STATES: [&str; 2] = ["Dead", "PrepareEpochFence"];
+
 pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, request: ListTransactionsRequest) -> ListTransactionsResponse {
     let refused = |error: ErrorCode| ListTransactionsResponse {
         error_code: error.code(),
@@ -25,14 +28,15 @@ pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, reques
         Err(_) => return refused(ErrorCode::InvalidRegularExpression),
     };
     let state_of = |name: &KString| TransactionState::ALL.into_iter().find(|state| state.name() == name.as_str());
-    let (known, unknown): (Vec<_>, Vec<_>) = request.state_filters.into_iter().partition(|name| state_of(name).is_some());
+    let is_known = |name: &KString| state_of(name).is_some() || EMPTY_STATES.contains(&name.as_str());
+    let (known, unknown): (Vec<_>, Vec<_>) = request.state_filters.into_iter().partition(is_known);
     let filter = TransactionFilter {
         states: known.iter().filter_map(state_of).collect(),
         producer_ids: request.producer_id_filters.into_iter().collect(),
         duration_ms: request.duration_filter,
     };
     // Only states that nothing is ever in were asked for.
-    let nothing_matches = known.is_empty() && !unknown.is_empty();
+    let nothing_matches = filter.states.is_empty() && !(known.is_empty() && unknown.is_empty());
     let listed = match broker.transactions.list(&broker, filter).await {
         _ if nothing_matches => Vec::new(),
         Ok(listed) => listed,

@@ -15,7 +15,7 @@ use millstream_core::{
 use millstream_log::{Appended, VerificationGuard};
 use millstream_protocol::{
     ErrorCode, KString,
-    chunk::Records,
+    chunk::{Chunk, Records},
     messages::{
         ProduceRequest, ProduceResponse,
         produce_request::{PartitionProduceData, TopicProduceData},
@@ -33,7 +33,7 @@ use crate::{
     partition::Partition,
     produce_chain,
     transactions::guard_for,
-    validation::{Refused, ValidBatch, off_turn, validate},
+    validation::{Refused, ValidBatch, header_of, off_turn, validate},
 };
 
 /// First version that names topics by id (KIP-516).
@@ -68,8 +68,12 @@ pub(crate) async fn start(broker: Arc<Broker>, context: RequestContext, request:
     let transactional_id = request.transactional_id.map(String::from);
     let throttle_ms = count_bytes(&broker, &context, &image, &request.topic_data);
     let mut topics = Vec::with_capacity(request.topic_data.len());
+    let refusal = refused_as_a_whole(acks, transactional_id.as_deref(), &request.topic_data);
     for topic in request.topic_data {
-        topics.push(produce_topic(&broker, &context, &image, topic, acks, transactional_id.as_deref()).await);
+        topics.push(match &refusal {
+            Some(refusal) => refused_topic(topic, refusal),
+            None => produce_topic(&broker, &context, &image, topic, acks, transactional_id.as_deref()).await,
+        });
     }
     if acks == 0 {
         return match topics
@@ -147,38 +151,43 @@ async fn produce_topic(
     acks: i16,
     transactional_id: Option<&str>,
 ) -> TopicOutcome {
-    let refusal = if !(-1..=1).contains(&acks) {
-        Some(Refused::new(
-            ErrorCode::InvalidRequiredAcks,
-            format!("acks must be 0, 1 or -1 (all), not {acks}"),
-        ))
-    } else {
-        None
+    let target = match writable_topic(image, context.version, &topic) {
+        Ok(target) => target,
+        Err(refusal) => return refused_topic(topic, &refusal),
     };
-    let target = match refusal {
-        Some(refusal) => Err(refusal),
-        None => writable_topic(image, context.version, &topic),
-    };
-    let partitions = match target {
-        Err(refusal) => topic
-            .partition_data
-            .iter()
-            .map(|data| refused_outcome(data.index, &refusal))
-            .collect(),
-        Ok(target) => {
-            join_all(
-                topic
-                    .partition_data
-                    .into_iter()
-                    .map(|data| produce_partition(broker, context, target, data, acks, transactional_id)),
-            )
-            .await
-        }
-    };
+    let appending = topic
+        .partition_data
+        .into_iter()
+        .map(|data| produce_partition(broker, context, target, data, acks, transactional_id));
     TopicOutcome {
         name: topic.name,
         topic_id: topic.topic_id,
-        partitions,
+        partitions: join_all(appending).await,
+    }
+}
+
+/// Why nothing of a request is stored, as in Kafka.
+fn refused_as_a_whole(acks: i16, transactional_id: Option<&str>, topics: &[TopicProduceData]) -> Option<Refused> {
+    let partitions = || topics.iter().flat_map(|topic| &topic.partition_data);
+    if transactional_id.is_none() && partitions().any(is_transactional) {
+        let message = "a transactional batch needs a transactional id";
+        return Some(Refused::new(ErrorCode::TransactionalIdAuthorizationFailed, message));
+    }
+    let message = || format!("acks must be 0, 1 or -1 (all), not {acks}");
+    (!(-1..=1).contains(&acks)).then(|| Refused::new(ErrorCode::InvalidRequiredAcks, message()))
+}
+
+fn is_transactional(data: &PartitionProduceData) -> bool {
+    let first = data.records.as_ref().and_then(|records| records.chunks().first());
+    matches!(first, Some(Chunk::Bytes(bytes)) if BatchHeader::parse(bytes).is_ok_and(|header| header.is_transactional()))
+}
+
+fn refused_topic(topic: TopicProduceData, refusal: &Refused) -> TopicOutcome {
+    let partitions = topic.partition_data.iter();
+    TopicOutcome {
+        partitions: partitions.map(|data| refused_outcome(data.index, refusal)).collect(),
+        name: topic.name,
+        topic_id: topic.topic_id,
     }
 }
 
@@ -266,10 +275,12 @@ async fn append(
         return Err(Refused::new(ErrorCode::KafkaStorageError, "the partition's log is offline"));
     }
     let compressed = records.get(22).is_some_and(|attributes| attributes & 7 != 0);
+    // The transaction first, as in Kafka: what is refused for its records is still a part of it, and what follows it must not take its place.
+    let header = header_of(&records)?;
+    let guard = transaction_guard(broker, context, partition, transactional_id, &header).await?;
     let valid = off_turn(if compressed { records.len() } else { 0 }, || {
         validate(&records, &config, context.version, now_ms)
     })?;
-    let guard = transaction_guard(broker, context, partition, transactional_id, &valid.header).await?;
     let chain = broker
         .plugins
         .produce_chain(topic)
@@ -319,14 +330,9 @@ async fn transaction_guard(
     transactional_id: Option<&str>,
     header: &BatchHeader,
 ) -> Result<Option<VerificationGuard>, Refused> {
-    if !header.is_transactional() {
+    // One without an id was refused with all of its request.
+    let Some(transactional_id) = transactional_id.filter(|_| header.is_transactional()) else {
         return Ok(None);
-    }
-    let Some(transactional_id) = transactional_id else {
-        return Err(Refused::new(
-            ErrorCode::TransactionalIdAuthorizationFailed,
-            "a transactional batch needs a transactional id",
-        ));
     };
     let producer = ProducerIdAndEpoch {
         id: header.producer_id,

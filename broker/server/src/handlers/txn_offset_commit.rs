@@ -71,6 +71,8 @@ async fn commit_within(
     producer: ProducerIdAndEpoch,
     commit: group::OffsetCommitRequest,
 ) -> Result<group::PartitionOutcomes, ErrorCode> {
+    /// First version whose clients know TRANSACTION_ABORTABLE.
+    const KNOWS_ABORTABLE: i16 = 4;
     if commit.group_id.is_empty() {
         return Err(ErrorCode::InvalidGroupId);
     }
@@ -85,7 +87,7 @@ async fn commit_within(
         // What clients of version 1 know from before there was a verification.
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
         ErrorCode::ConcurrentTransactions if version == TransactionVersion::One => ErrorCode::CoordinatorLoadInProgress,
-        ErrorCode::TransactionAbortable if version == TransactionVersion::One => ErrorCode::InvalidTxnState,
+        ErrorCode::TransactionAbortable if context.version < KNOWS_ABORTABLE => ErrorCode::InvalidTxnState,
         other => other,
     })?;
     let producer = Producer {

@@ -97,6 +97,9 @@ impl TransactionService {
 
     /// AddPartitionsToTxn, AddOffsetsToTxn, and what a write with transaction version 2 does implicitly.
     pub(crate) async fn add_partitions(&self, broker: &Arc<Broker>, request: AddPartitions) -> Checked {
+        if request.transactional_id.is_empty() {
+            return Err(ErrorCode::InvalidRequest);
+        }
         let shard = self.shard_of(broker, &request.transactional_id).await?;
         decide(&shard, move |core, now_ms| core.add_partitions(now_ms, &request)).await?
     }
@@ -110,6 +113,9 @@ impl TransactionService {
         topic: &str,
         partition: i32,
     ) -> Checked {
+        if transactional_id.is_empty() {
+            return Err(ErrorCode::InvalidRequest);
+        }
         let shard = self.shard_of(broker, transactional_id).await?;
         let (id, topic) = (transactional_id.to_owned(), topic.to_owned());
         ask(&shard, move |core, _| core.verify(&id, producer, &topic, partition)).await?

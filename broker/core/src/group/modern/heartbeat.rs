@@ -9,7 +9,7 @@ use super::{
     TopicIdPartitions,
     leave::session_key,
     reconcile::next_assignment,
-    target::{retarget, topics_hash},
+    target::{TOPICS_UNKNOWN, retarget, topics_hash},
     validate::{check_epoch, validate},
 };
 use crate::{
@@ -227,10 +227,9 @@ impl GroupCoordinator {
         );
         let (topics, subscriptions) = self.resolve(&group, image);
         let hash = topics_hash(&topics);
-        let is_image_new = self.checked_images.get(&request.group_id) != Some(&image.epoch);
         if wants_other || hash != group.topics_hash {
-            // With the topics as they were, somebody who left was the last to want some of them: there was an epoch for that.
-            group.epoch += i32::from(wants_other || is_image_new);
+            // Where somebody left there was an epoch for that already.
+            group.epoch += i32::from(wants_other || group.topics_hash != TOPICS_UNKNOWN);
             group.topics_hash = hash;
             turn.record(ModernChange::Group(Some((group.epoch, hash))));
         }

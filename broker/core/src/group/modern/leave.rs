@@ -8,6 +8,7 @@ use super::{
     CurrentAssignment, MemberState, ModernChange, ModernGroup, ModernHeartbeat, ModernHeartbeatResponse, ModernKind, ModernMember,
     ModernRecord, ModernRefusal, STATIC_LEAVE_EPOCH, TopicIdPartitions,
     heartbeat::{Answer, Turn},
+    target::TOPICS_UNKNOWN,
 };
 use crate::group::{Decision, GroupCoordinator, GroupRecord, LeavingMember, timers::TimerKey};
 
@@ -120,7 +121,8 @@ impl GroupCoordinator {
         if let Some(classic) = self.downgraded(group, group_id, ids, None) {
             return self.become_classic(now_ms, group_id, classic, decision);
         }
-        let epoch = (group.epoch + 1, group.topics_hash);
+        // What the others want comes to other topics perhaps; the next heartbeat knows the metadata.
+        let epoch = (group.epoch + 1, TOPICS_UNKNOWN);
         let mut record = |change| {
             decision.records.push(GroupRecord::Modern(ModernRecord {
                 kind,

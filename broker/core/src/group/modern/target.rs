@@ -58,6 +58,9 @@ pub(in crate::group) fn topic_or_view(image: &ClusterImage, name: &str) -> Optio
     Some((image.view(name)?.id, count(root.partitions.len())))
 }
 
+/// Stands for the hash of topics from when somebody leaves until the next heartbeat; 0 says that a group needs a new epoch.
+pub(in crate::group) const TOPICS_UNKNOWN: u64 = 1;
+
 /// FNV-1a over ids and partition counts: what a group epoch was made for.
 pub(in crate::group) fn topics_hash(topics: &BTreeMap<Uuid, i32>) -> u64 {
     let bytes = topics
