@@ -6,6 +6,7 @@ use std::{
 };
 
 use millstream_protocol::KString;
+use tokio::time::Instant;
 
 use crate::quotas::Mute;
 
@@ -23,6 +24,8 @@ pub struct RequestContext {
     pub client_address: IpAddr,
     /// Its port.
     pub client_port: u16,
+    /// When the request was begun.
+    pub(crate) began: Instant,
     /// Who it is.
     pub principal: &'static str,
     /// What the connection's reading waits for.

@@ -166,6 +166,7 @@ pub(crate) async fn dispatch(client: &Client, frame: Bytes) -> Answer {
         version,
         client_id: header.client_id.unwrap_or(KString::from_static("")),
         client_address: client.address,
+        began: tokio::time::Instant::now(),
         principal: ANONYMOUS,
         client_port: client.port,
         mute: Arc::clone(&client.mute),

@@ -51,7 +51,7 @@ pub fn fuzz(target: &str, corpus: &[Vec<u8>], read: impl Fn(&[u8]) -> bool) {
     let time = Duration::from_secs(number("MILLSTREAM_FUZZ_SECONDS", 1));
     let mut seed = number("MILLSTREAM_FUZZ_SEED", 1);
     let started = Instant::now();
-    while started.elapsed() < time {
+    loop {
         let input = mutated(corpus, &mut Random::new(seed));
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| read(&input))) {
             let mut hex = String::new();
@@ -60,6 +60,9 @@ pub fn fuzz(target: &str, corpus: &[Vec<u8>], read: impl Fn(&[u8]) -> bool) {
             }
             eprintln!("{target} panicked with MILLSTREAM_FUZZ_SEED={seed} on {hex}");
             resume_unwind(panic);
+        }
+        if started.elapsed() >= time {
+            break;
         }
         seed = seed.wrapping_add(1);
     }

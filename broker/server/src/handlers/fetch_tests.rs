@@ -166,6 +166,7 @@ pub(crate) fn context(version: i16) -> RequestContext {
         client_id: KString::from_static("c"),
         client_address: [127, 0, 0, 1].into(),
         client_port: 1,
+        began: tokio::time::Instant::now(),
         principal: ANONYMOUS,
         mute: Arc::default(),
         software: Arc::default(),

@@ -90,6 +90,7 @@ mod tests {
             client_id: KString::from_static("c"),
             client_address,
             client_port: 1,
+            began: tokio::time::Instant::now(),
             principal: ANONYMOUS,
             mute: Arc::default(),
             software: Arc::default(),

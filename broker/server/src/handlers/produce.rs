@@ -170,11 +170,15 @@ async fn produce_topic(
 fn refused_as_a_whole(acks: i16, transactional_id: Option<&str>, topics: &[TopicProduceData]) -> Option<Refused> {
     let partitions = || topics.iter().flat_map(|topic| &topic.partition_data);
     if transactional_id.is_none() && partitions().any(is_transactional) {
-        let message = "a transactional batch needs a transactional id";
-        return Some(Refused::new(ErrorCode::TransactionalIdAuthorizationFailed, message));
+        return Some(without_id());
     }
     let message = || format!("acks must be 0, 1 or -1 (all), not {acks}");
     (!(-1..=1).contains(&acks)).then(|| Refused::new(ErrorCode::InvalidRequiredAcks, message()))
+}
+
+fn without_id() -> Refused {
+    let message = "a transactional batch needs a transactional id";
+    Refused::new(ErrorCode::TransactionalIdAuthorizationFailed, message)
 }
 
 fn is_transactional(data: &PartitionProduceData) -> bool {
@@ -330,15 +334,17 @@ async fn transaction_guard(
     transactional_id: Option<&str>,
     header: &BatchHeader,
 ) -> Result<Option<VerificationGuard>, Refused> {
-    // One without an id was refused with all of its request.
-    let Some(transactional_id) = transactional_id.filter(|_| header.is_transactional()) else {
+    if !header.is_transactional() {
         return Ok(None);
+    }
+    let Some(transactional_id) = transactional_id else {
+        return Err(without_id());
     };
     let producer = ProducerIdAndEpoch {
         id: header.producer_id,
         epoch: header.producer_epoch,
     };
-    let guard = guard_for(broker, partition, transactional_id, producer, header.base_sequence, context.version).await;
+    let guard = guard_for(broker, partition, transactional_id, producer, header.base_sequence, context).await;
     guard.map_err(|code| Refused::new(code, format!("the transaction of {transactional_id:?} does not allow this write")))
 }
 

@@ -388,22 +388,31 @@ impl Connection {
         Ok(true)
     }
 
+    /// An answer that is there already. It is counted at once, or many more would begin before it is looked at.
+    fn push_ready(&mut self, answer: Option<Vec<Chunk>>, memory: Option<OwnedSemaphorePermit>) {
+        self.unsent.add(answer.as_deref().map_or(0, in_memory));
+        self.waiting.push_back(Box::pin(async move {
+            let _memory = memory;
+            answer
+        }));
+    }
+
     fn take(&mut self, answer: Answer, memory: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
         let waiting = match answer {
-            Answer::Now(chunks) => Waiting {
-                answer: Box::pin(std::future::ready(Some(chunks))),
-                _memory: Memory::Started { _permit: memory },
-            },
+            Answer::Now(chunks) => {
+                self.push_ready(Some(chunks), memory);
+                return Ok(());
+            }
             Answer::Soon(answer) => Waiting {
                 answer,
                 _memory: Memory::Started { _permit: memory },
             },
             Answer::Later(mut answer) => match (&mut answer).now_or_never() {
                 // It is begun before the next request is, and many need not wait at all.
-                Some(answer) => Waiting {
-                    answer: Box::pin(std::future::ready(answer)),
-                    _memory: Memory::Started { _permit: memory },
-                },
+                Some(answer) => {
+                    self.push_ready(answer, memory);
+                    return Ok(());
+                }
                 None => Waiting {
                     answer,
                     _memory: Memory::Parked {

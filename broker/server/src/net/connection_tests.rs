@@ -10,7 +10,7 @@ use std::{
 
 use millstream_log::disk::MemoryDisk;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinHandle,
@@ -23,10 +23,14 @@ const MEMORY_UNITS: usize = 64 * 1024;
 
 /// A connection that has little patience, and its client's end.
 async fn connect(broker: &Arc<Broker>) -> (JoinHandle<Ended>, TcpStream) {
+    connect_with(broker, limits(usize::MAX)).await
+}
+
+async fn connect_with(broker: &Arc<Broker>, limits: Arc<Limits>) -> (JoinHandle<Ended>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
-    (tokio::spawn(serve(stream, peer, Arc::clone(broker), limits(usize::MAX))), client)
+    (tokio::spawn(serve(stream, peer, Arc::clone(broker), limits)), client)
 }
 
 fn limits(unsent_max: usize) -> Arc<Limits> {
@@ -91,4 +95,22 @@ fn answers_that_nobody_reads_share_memory() {
     assert!(second.has_room());
     second.remove(50);
     assert_eq!(limits.unsent.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn burst_is_answered_one_by_one_where_answers_have_no_memory() {
+    let broker = fetch_tests::broker(&MemoryDisk::new(), 1).await;
+    let limits = limits(1);
+    let (connection, mut client) = connect_with(&broker, Arc::clone(&limits)).await;
+    client.write_all(&api_versions().repeat(200)).await.unwrap();
+    for _ in 0..200 {
+        let length = client.read_u32().await.unwrap();
+        let mut answer = vec![0; length as usize];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer[..4], [0, 0, 0, 1], "the correlation id");
+    }
+    drop(client);
+    assert!(matches!(connection.await.unwrap(), Ended::ByClient));
+    assert_eq!(limits.unsent.load(Ordering::Relaxed), 0);
+    broker.shutdown().await.unwrap();
 }

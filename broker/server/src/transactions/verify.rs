@@ -9,10 +9,10 @@ use std::{sync::Arc, time::Duration};
 use millstream_core::txn::{AddPartitions, ProducerIdAndEpoch, TransactionVersion};
 use millstream_log::{FirstBatch, TransactionState, VerificationGuard};
 use millstream_protocol::ErrorCode;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::one_partition;
-use crate::{broker::Broker, partition::Partition};
+use crate::{broker::Broker, context::RequestContext, partition::Partition};
 
 /// What the first batch of a transaction needs to be appended; nothing if the transaction is already open on the partition. `base_sequence`
 /// is the batch's, -1 if it has none.
@@ -30,27 +30,14 @@ pub(crate) async fn verified_write(
         base_sequence,
         is_version_two: version == TransactionVersion::Two,
     };
-    let (config, began) = (&broker.config, Instant::now());
-    let pause = Duration::from_millis(config.size("add.partitions.to.txn.retry.backoff.ms") as u64);
-    let patience = Duration::from_millis(config.size("add.partitions.to.txn.retry.backoff.max.ms") as u64);
-    loop {
-        let TransactionState::Unverified(guard) = partition.log().transaction_state(first) else {
-            return Ok(None);
-        };
-        match ask_coordinator(broker, partition, transactional_id, producer, version).await {
-            Ok(()) => return Ok(Some(guard)),
-            // The markers of the transaction before are on their way: sooner there than the client could come again.
-            Err(ErrorCode::ConcurrentTransactions) if version == TransactionVersion::Two && began.elapsed() + pause <= patience => {
-                sleep(pause).await;
-            }
-            Err(error) => {
-                if is_final(error) {
-                    partition.log().forget_verification(producer.id, producer.epoch, guard);
-                }
-                return Err(error);
-            }
-        }
+    let TransactionState::Unverified(guard) = partition.log().transaction_state(first) else {
+        return Ok(None);
+    };
+    let verified = ask_coordinator(broker, partition, transactional_id, producer, version).await;
+    if verified.is_err_and(is_final) {
+        partition.log().forget_verification(producer.id, producer.epoch, guard);
     }
+    verified.map(|()| Some(guard))
 }
 
 /// Whether the transaction has the partition, or, in version 2, gets it.
@@ -85,33 +72,50 @@ async fn ask_coordinator(
 fn is_final(error: ErrorCode) -> bool {
     matches!(
         error,
-        ErrorCode::ProducerFenced | ErrorCode::InvalidProducerIdMapping | ErrorCode::TransactionAbortable | ErrorCode::InvalidTxnState
+        ErrorCode::ProducerFenced
+            | ErrorCode::InvalidProducerIdMapping
+            | ErrorCode::InvalidRequest
+            | ErrorCode::TransactionAbortable
+            | ErrorCode::InvalidTxnState
     )
 }
 
 /// [`verified_write`] with the codes that producers expect: they know INVALID_PRODUCER_EPOCH where transaction requests have
 /// PRODUCER_FENCED, and those of version 1 retry only what they know from before there was a verification.
+///
+/// While the markers of the transaction before are on their way a write of version 2 waits, as it gets its answer sooner then than if the client
+/// came again: until `add.partitions.to.txn.retry.backoff.max.ms` after its request began.
 pub(crate) async fn guard_for(
     broker: &Arc<Broker>,
     partition: &Partition,
     transactional_id: &str,
     producer: ProducerIdAndEpoch,
     base_sequence: i32,
-    produce_version: i16,
+    context: &RequestContext,
 ) -> Result<Option<VerificationGuard>, ErrorCode> {
     /// First version whose writes add partitions.
     const VERSION_TWO: i16 = 12;
     /// First version whose clients know TRANSACTION_ABORTABLE.
     const KNOWS_ABORTABLE: i16 = 11;
-    let version = if produce_version >= VERSION_TWO {
+    let version = if context.version >= VERSION_TWO {
         TransactionVersion::Two
     } else {
         TransactionVersion::One
     };
-    let verified = verified_write(broker, partition, transactional_id, producer, base_sequence, version).await;
+    let pause = Duration::from_millis(broker.config.size("add.partitions.to.txn.retry.backoff.ms") as u64);
+    let patience = Duration::from_millis(broker.config.size("add.partitions.to.txn.retry.backoff.max.ms") as u64);
+    let verified = loop {
+        // With a new guard each time: a marker that came meanwhile makes the last one void.
+        let verified = verified_write(broker, partition, transactional_id, producer, base_sequence, version).await;
+        let is_early = verified == Err(ErrorCode::ConcurrentTransactions) && version == TransactionVersion::Two;
+        if !is_early || context.began.elapsed() + pause > patience {
+            break verified;
+        }
+        sleep(pause).await;
+    };
     verified.map_err(|error| match error {
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
-        ErrorCode::TransactionAbortable if produce_version < KNOWS_ABORTABLE => ErrorCode::InvalidTxnState,
+        ErrorCode::TransactionAbortable if context.version < KNOWS_ABORTABLE => ErrorCode::InvalidTxnState,
         ErrorCode::ConcurrentTransactions if version == TransactionVersion::One => ErrorCode::NotEnoughReplicas,
         ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::CoordinatorLoadInProgress => {
             ErrorCode::NotEnoughReplicas

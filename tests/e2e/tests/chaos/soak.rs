@@ -51,10 +51,10 @@ const SUBSTANCE: &[(&str, usize)] = &[
     ("deletions", 2),
 ];
 
-/// Counts what a run contains. Most of it must go on after a crash as it did before.
-fn substance(history: &History) -> BTreeMap<&'static str, usize> {
-    let times = || history.events.iter().map(|(time, _)| *time);
-    let middle = (times().min().unwrap_or(0) + times().max().unwrap_or(0)) / 2;
+/// Counts what a run of this length contains. Most of it must go on after a crash as it did before.
+fn substance(history: &History, seconds: u64) -> BTreeMap<&'static str, usize> {
+    let start = history.events.first().map_or(0, |(time, _)| *time);
+    let middle = start + i64::try_from(seconds * 500).unwrap_or(i64::MAX);
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let mut calls: BTreeMap<u64, &Call> = BTreeMap::new();
     let mut epochs = BTreeSet::new();
@@ -127,8 +127,8 @@ fn compacted(history: &History) -> (usize, usize) {
     (sent, kept)
 }
 
-fn check_substance(history: &History, has_ended_well: bool) -> Result<()> {
-    let seen = substance(history);
+fn check_substance(history: &History, seconds: u64, has_ended_well: bool) -> Result<()> {
+    let seen = substance(history, seconds);
     println!("{seen:?}");
     let at_rest = ("groups at rest", if has_ended_well { GROUPS } else { 0 });
     for (what, least) in SUBSTANCE.iter().chain([&at_rest]) {
@@ -179,7 +179,7 @@ fn clients_that_do_everything_at_once_are_told_no_lies() -> Result<()> {
     clients::scenario(&broker, SCRIPT, "finish", &[&path.to_string_lossy()])?;
     ensure!(broker.is_running()?, "the broker died by itself");
     let history = History::read(BufReader::new(File::open(&path).context("open the history")?))?;
-    check_substance(&history, has_ended_well)?;
+    check_substance(&history, seconds, has_ended_well)?;
     let found = violations(&history);
     let shown: Vec<String> = found.iter().take(SHOWN).map(ToString::to_string).collect();
     ensure!(
