@@ -24,7 +24,7 @@ pub struct GroupCoordinator {
     /// "simple" group) has no entry.
     pub(super) groups: BTreeMap<String, ClassicGroup>,
     pub(super) timers: Timers,
-    /// What patterns of consumer groups mean.
+    /// What patterns mean, and what of that consumer groups have still to write down.
     pub(super) regexes: Regexes,
     /// The member epoch that a timer for giving up partitions runs for.
     pub(super) revocation_epochs: BTreeMap<TimerKey, i32>,
@@ -188,6 +188,7 @@ impl GroupCoordinator {
                         self.on_revocation(now_ms, &group_id, &member_id, epoch, &mut decision);
                     }
                 }
+                TimerKey::Regexes { group_id } => self.on_regexes(now_ms, &group_id, &mut decision),
                 TimerKey::StreamsSession { group_id, member_id } => self.on_streams_session(&group_id, &member_id, &mut decision),
                 TimerKey::TaskRevocation { group_id, member_id } => self.on_task_revocation(&group_id, &member_id, &mut decision),
                 TimerKey::StreamsDelay { group_id } => self.on_streams_delay(&group_id, &mut decision),

@@ -64,6 +64,7 @@ impl HardState {
             ModernChange::TargetEpoch(value) => value.is_none(),
             ModernChange::Target(_, value) => value.is_none(),
             ModernChange::Current(_, value) => value.is_none(),
+            ModernChange::Regex(_, value) => value.is_none(),
         };
         if is_tombstone && !self.modern.contains_key(&record.group_id) {
             return;

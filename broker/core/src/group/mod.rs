@@ -82,6 +82,7 @@ pub use coordinator::GroupCoordinator;
 pub use group_state::GroupState;
 pub use hard_state::HardState;
 pub use messages::*;
+pub use modern::compile_pattern;
 pub use records::{CommittedOffset, GroupMetadata, GroupRecord, MemberMetadata};
 
 /// Name of a parked request, chosen by the shell and unique among its parked requests.

@@ -104,7 +104,7 @@ fn old_and_flexible_versions_are_read() {
 #[test]
 fn keys_of_other_group_kinds_are_skipped() {
     assert_eq!(GroupRecord::decode(b"\0\x12\0\x01g", None), Ok(None));
-    assert_eq!(GroupRecord::decode(b"\0\x10anything", Some(b"")), Ok(None));
+    assert_eq!(GroupRecord::decode(b"\0\x18anything", Some(b"")), Ok(None));
 }
 
 #[test]

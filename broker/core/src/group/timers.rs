@@ -54,6 +54,11 @@ pub(super) enum TimerKey {
         /// The member.
         member_id: String,
     },
+    /// What the patterns of a consumer group mean is known, and to be written down.
+    Regexes {
+        /// The group.
+        group_id: String,
+    },
     /// The session of a member of a streams group.
     StreamsSession {
         /// The group.
@@ -87,6 +92,7 @@ impl TimerKey {
             | Self::MemberSync { group_id, .. }
             | Self::StreamsSession { group_id, .. }
             | Self::TaskRevocation { group_id, .. }
+            | Self::Regexes { group_id }
             | Self::StreamsDelay { group_id } => Some(group_id),
             Self::Session { .. } | Self::Join { .. } | Self::Sync { .. } | Self::OffsetExpiry => None,
         }

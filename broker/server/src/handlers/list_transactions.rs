@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use millstream_core::txn::{TransactionFilter, TransactionState};
+use millstream_core::{
+    group::compile_pattern,
+    txn::{TransactionFilter, TransactionState},
+};
 use millstream_protocol::{
     ErrorCode, KString,
     messages::{ListTransactionsRequest, ListTransactionsResponse, list_transactions_response::TransactionState as ListedTransaction},
 };
-use regex::Regex;
 
 use crate::{broker::Broker, context::RequestContext};
 
@@ -20,12 +22,10 @@ pub(crate) async fn handle(broker: Arc<Broker>, _context: RequestContext, reques
         ..ListTransactionsResponse::default()
     };
     let pattern = request.transactional_id_pattern.as_deref().filter(|pattern| !pattern.is_empty());
-    // Linear-time matching: a hostile pattern costs its length.
-    // The bare pattern first: brackets that close what is added here would change what is meant.
-    let compiled = pattern.map(|pattern| Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?:{pattern})$"))));
-    let pattern = match compiled.transpose() {
-        Ok(pattern) => pattern,
-        Err(_) => return refused(ErrorCode::InvalidRegularExpression),
+    let pattern = match pattern.map(compile_pattern) {
+        None => None,
+        Some(Some(pattern)) => Some(pattern),
+        Some(None) => return refused(ErrorCode::InvalidRegularExpression),
     };
     let state_of = |name: &KString| TransactionState::ALL.into_iter().find(|state| state.name() == name.as_str());
     let is_known = |name: &KString| state_of(name).is_some() || EMPTY_STATES.contains(&name.as_str());

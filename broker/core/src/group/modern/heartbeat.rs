@@ -9,6 +9,7 @@ use super::{
     TopicIdPartitions,
     leave::session_key,
     reconcile::next_assignment,
+    regexes::{Matches, forget_regexes},
     target::{TOPICS_UNKNOWN, retarget, topics_hash},
     validate::{check_epoch, validate},
 };
@@ -106,6 +107,8 @@ struct Granted {
     replaced: Option<String>,
     /// The member as it is from now on.
     member: ModernMember,
+    /// What was found out about the group's patterns.
+    found: Matches,
 }
 
 /// What a heartbeat works on and adds to.
@@ -153,7 +156,7 @@ impl GroupCoordinator {
             return self.leave_modern(now_ms, request, &group, decision);
         }
         let granted = self.heartbeat_or_refuse(request, image, decision);
-        let granted = granted.and_then(|granted| self.check_sizes(request, decision).map(|()| granted));
+        let granted = granted.and_then(|granted| self.check_sizes(request, decision, &granted.found).map(|()| granted));
         if granted.is_err() {
             decision.records.clear();
         }
@@ -161,6 +164,7 @@ impl GroupCoordinator {
             response,
             replaced,
             member,
+            found,
         } = granted?;
         // From here on it is sure: now what the log does not hold may change.
         if let Some(replaced) = &replaced {
@@ -168,6 +172,7 @@ impl GroupCoordinator {
         }
         self.checked_images.insert(request.group_id.clone(), image.epoch);
         self.renew_modern_timers(now_ms, request, &member);
+        self.write_down(now_ms, &request.group_id, found);
         if self.hard.modern(&request.group_id).is_none() {
             self.dissolve_classic(now_ms, request, decision);
         }
@@ -175,12 +180,15 @@ impl GroupCoordinator {
     }
 
     /// What could not be read back from the log must not get there, nor a conversion that a crash could cut in two.
-    fn check_sizes(&self, request: &ModernHeartbeat, decision: &Decision) -> Result<(), ModernRefusal> {
+    fn check_sizes(&self, request: &ModernHeartbeat, decision: &Decision, found: &Matches) -> Result<(), ModernRefusal> {
+        // With the length of each name, and room for the rest.
+        let size_of = |names: &BTreeSet<String>| names.iter().map(|name| name.len() + 3).sum::<usize>() + 64;
         let sizes = decision
             .records
             .iter()
             .map(|record| record.encode_value().map_or(0, |value| value.len()));
-        if sizes.clone().any(|size| size > self.config.group_record_bytes_max) {
+        let max = self.config.group_record_bytes_max;
+        if sizes.clone().chain(found.topics.values().map(size_of)).any(|size| size > max) {
             let message = "The subscription or its assignment is too large.";
             return Err(ModernRefusal::new(ErrorCode::InvalidRequest, message));
         }
@@ -217,7 +225,11 @@ impl GroupCoordinator {
             turn.record(ModernChange::Member(request.member_id.clone(), Some(updated.clone())));
         }
         // A new member is one that wanted nothing until now.
-        let wants_other = group.epoch == 0 || wants(&updated) != wants(&before.subscription);
+        let wants_topics = updated.topics != before.subscription.topics;
+        let (old_regex, new_regex) = (before.subscription.regex.as_ref(), updated.regex.as_ref());
+        let is_other = wants_topics || old_regex != new_regex;
+        // Another assignor is used from the next epoch on, and makes none.
+        let wants_other = group.epoch == 0 || wants_topics || group.makes_epoch(old_regex, new_regex);
         group.members.insert(
             request.member_id.clone(),
             ModernMember {
@@ -225,9 +237,12 @@ impl GroupCoordinator {
                 current: before.current.clone(),
             },
         );
+        forget_regexes(&mut turn, &mut group);
         let (topics, subscriptions) = self.resolve(&group, image);
         let hash = topics_hash(&topics);
-        if wants_other || hash != group.topics_hash {
+        // Without news, what a member without a resolved pattern does not want any more is still wanted.
+        let is_checked = self.checked_images.get(&request.group_id) == Some(&image.epoch) && group.topics_hash != TOPICS_UNKNOWN;
+        if wants_other || !is_checked && hash != group.topics_hash {
             // Where somebody left there was an epoch for that already.
             group.epoch += i32::from(wants_other || group.topics_hash != TOPICS_UNKNOWN);
             group.topics_hash = hash;
@@ -236,9 +251,14 @@ impl GroupCoordinator {
         if group.epoch > group.assignment_epoch {
             retarget(&mut turn, &mut group, &self.config, &topics, &subscriptions);
         }
-        let target = group.target.get(&request.member_id).cloned().unwrap_or_default();
-        let owned = request.owned.as_ref();
-        let next = next_assignment(&group, &request.member_id, &before.current, group.assignment_epoch, &target, owned);
+        let mut target = group.target.get(&request.member_id).cloned().unwrap_or_default();
+        let wanted = subscriptions.get(&request.member_id);
+        if group.kind == ModernKind::Consumer {
+            target.retain(|topic, _| wanted.is_some_and(|wanted| wanted.contains(topic)));
+        }
+        let (owned, chosen) = (request.owned.as_ref(), wanted.filter(|_| is_other));
+        let next = next_assignment(&group, &request.member_id, &before.current, &target, owned, chosen);
+        let found = self.new_matches(&group, &subscriptions, image);
         if next != before.current || is_new_id {
             turn.record(ModernChange::Current(request.member_id.clone(), Some(next.clone())));
         }
@@ -255,6 +275,7 @@ impl GroupCoordinator {
             response,
             replaced,
             member,
+            found,
         })
     }
 
@@ -399,11 +420,6 @@ fn take_over(turn: &mut Turn<'_>, group: &mut ModernGroup, replaced: &str) {
     turn.record(ModernChange::Current(id(), None));
     turn.record(ModernChange::Target(id(), None));
     turn.record(ModernChange::Member(id(), None));
-}
-
-/// Whether this changes is what makes a new epoch; another assignor is used from the next one on.
-fn wants(subscription: &Subscription) -> (&BTreeSet<String>, Option<&String>) {
-    (&subscription.topics, subscription.regex.as_ref())
 }
 
 /// A member that joins again under its id starts over; what it had is still its own.

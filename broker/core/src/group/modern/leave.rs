@@ -135,6 +135,9 @@ impl GroupCoordinator {
             record(ModernChange::Target(id.clone(), None));
             record(ModernChange::Member(id.clone(), None));
         }
+        for regex in group.forgotten_regexes(ids) {
+            record(ModernChange::Regex(regex, None));
+        }
         record(ModernChange::Group(Some(epoch)));
         for id in ids {
             self.forget_timers(kind, group_id, id);

@@ -194,8 +194,9 @@ impl GroupCoordinator {
         let classic = ClassicGroup::of_consumers(group_id.to_owned(), group.epoch, members);
         // Three tombstones for each member, whose keys hold both ids, and the group's record.
         let keys = group.members.keys().map(|id| 3 * (id.len() + group_id.len() + 64)).sum::<usize>();
+        let regexes = group.regexes.keys().map(|regex| regex.len() + group_id.len() + 64).sum::<usize>();
         let size = classic.to_metadata().encode().len();
-        (size <= self.config.group_record_bytes_max && keys + size <= CONVERSION_BYTES_MAX).then_some(classic)
+        (size <= self.config.group_record_bytes_max && keys + regexes + size <= CONVERSION_BYTES_MAX).then_some(classic)
     }
 
     /// What a classic member may read, as it would be told.
@@ -243,6 +244,7 @@ impl GroupCoordinator {
             })
             .chain([ModernChange::TargetEpoch(None)])
             .chain(known.iter().map(|id| ModernChange::Member((*id).clone(), None)))
+            .chain(group.regexes.keys().map(|regex| ModernChange::Regex(regex.clone(), None)))
             .chain([ModernChange::Group(None)])
             .collect();
         let members: Vec<String> = group.members.keys().cloned().collect();

@@ -37,6 +37,8 @@ mod migration_model_tests;
 mod migration_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod regex_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +47,7 @@ pub use heartbeat::{ClassicJoin, ModernHeartbeat, ModernHeartbeatResponse, Moder
 pub(super) use leave::session_key;
 pub use records::{ModernChange, ModernRecord};
 pub(super) use regexes::Regexes;
+pub use regexes::compile as compile_pattern;
 pub(super) use target::{topic_or_view, topics_hash};
 use uuid::Uuid;
 pub use views::{ModernDescription, ModernMemberDescription};
@@ -144,6 +147,17 @@ pub struct ModernMember {
     pub current: CurrentAssignment,
 }
 
+/// What a pattern means.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResolvedRegex {
+    /// Topics and views that it matches.
+    pub topics: BTreeSet<String>,
+    /// Version of the metadata that it was matched with.
+    pub version: u64,
+    /// When, in milliseconds since the epoch.
+    pub resolved_ms: i64,
+}
+
 /// A group, as the log defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModernGroup {
@@ -159,6 +173,8 @@ pub struct ModernGroup {
     pub members: BTreeMap<String, ModernMember>,
     /// What each member is to have.
     pub target: BTreeMap<String, TopicIdPartitions>,
+    /// What the patterns of its members mean, as far as they are resolved.
+    pub regexes: BTreeMap<String, ResolvedRegex>,
 }
 
 /// The state of a whole group.
@@ -195,6 +211,7 @@ impl ModernGroup {
             assignment_epoch: 0,
             members: BTreeMap::new(),
             target: BTreeMap::new(),
+            regexes: BTreeMap::new(),
         }
     }
 
@@ -245,6 +262,12 @@ impl ModernGroup {
             ModernChange::Current(member_id, Some(current)) => {
                 // Compaction can leave this record before the member's own.
                 self.members.entry(member_id.clone()).or_default().current = current.clone();
+            }
+            ModernChange::Regex(regex, Some(resolved)) => {
+                self.regexes.insert(regex.clone(), resolved.clone());
+            }
+            ModernChange::Regex(regex, None) => {
+                self.regexes.remove(regex);
             }
             // Kafka writes this tombstone before the member's own.
             ModernChange::Current(member_id, None) => {

@@ -1,4 +1,5 @@
-//! Random interleavings of consumers of KIP-848, lost answers, time and failovers, checked against what must always hold:
+//! Random interleavings of consumers of KIP-848, lost answers, time and failovers, checked against what must always hold. Some subscribe
+//! by name, others by a pattern, and they change between both.
 //!
 //! * no partition is read by two members of the group at once (I10);
 //! * when everybody is heard, all come to rest: each partition has one reader, and no member has two more than another;
@@ -36,6 +37,8 @@ enum Step {
     Unsubscribe(usize),
     /// Forgets everything without a word, and will join again under its id.
     Restart(usize),
+    /// Subscribes by a pattern from now on, or by name again.
+    Resubscribe(usize, Option<&'static str>),
     Grow,
     Wait(i64),
     FailOver,
@@ -49,7 +52,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => client.clone().prop_map(Step::Revoke),
         1 => client.clone().prop_map(Step::Leave),
         1 => client.clone().prop_map(Step::Unsubscribe),
-        1 => client.prop_map(Step::Restart),
+        1 => client.clone().prop_map(Step::Restart),
+        2 => (client, prop::sample::select(vec![None, Some("t.*"), Some("[s-u]"), Some("none")]))
+            .prop_map(|(index, pattern)| Step::Resubscribe(index, pattern)),
         1 => Just(Step::Grow),
         3 => prop_oneof![0_i64..300, 300_i64..3_000].prop_map(Step::Wait),
         1 => Just(Step::FailOver),
@@ -60,6 +65,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Client {
     incarnation: usize,
+    /// Its pattern, instead of the topic's name.
+    pattern: Option<&'static str>,
     epoch: i32,
     /// What it may read.
     assigned: TopicIdPartitions,
@@ -130,8 +137,8 @@ impl Model {
             client_id: "c".into(),
             client_host: "/127.0.0.1".into(),
             rebalance_timeout_ms: if is_full { 5_000 } else { -1 },
-            topics: is_full.then(|| vec!["t".into()]),
-            regex: None,
+            topics: is_full.then(|| client.pattern.map_or_else(|| vec!["t".into()], |_| Vec::new())),
+            regex: is_full.then(|| client.pattern.unwrap_or("").into()),
             assignor: None,
             owned: tells.then(|| client.reads.clone()),
             classic: None,
@@ -168,6 +175,7 @@ impl Model {
         let client = &mut self.clients[index];
         *client = Client {
             incarnation: client.incarnation + incarnations,
+            pattern: client.pattern,
             ..Client::default()
         };
     }
@@ -195,6 +203,10 @@ impl Model {
             }
             Step::Leave(_) | Step::Unsubscribe(_) => {}
             Step::Restart(index) => self.forget(index, 0),
+            Step::Resubscribe(index, pattern) => {
+                self.clients[index].pattern = pattern;
+                self.clients[index].is_unsure = true;
+            }
             Step::Grow => {
                 let partitions = self.image.topics["t"].partitions.len() + 1;
                 self.image = image(partitions, self.image.epoch + 1);
@@ -225,15 +237,23 @@ impl Model {
         for _ in 0..12 {
             for index in 0..CLIENTS {
                 self.step(Step::Beat(index));
+                // What patterns mean is known a moment later.
+                self.step(Step::Wait(0));
                 self.step(Step::Revoke(index));
                 self.step(Step::Beat(index));
             }
         }
-        let counts: Vec<usize> = self.clients.iter().map(|client| client.reads.values().flatten().count()).collect();
-        assert_eq!(counts.iter().sum::<usize>(), self.image.topics["t"].partitions.len(), "{counts:?}");
-        assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
+        let readers = self.clients.iter().filter(|client| client.pattern != Some("none"));
+        let counts: Vec<usize> = readers.map(|client| client.reads.values().flatten().count()).collect();
+        let idle = self.clients.iter().filter(|client| client.pattern == Some("none"));
+        assert_eq!(idle.flat_map(|client| client.reads.values().flatten()).count(), 0);
         let group = self.shell.coordinator.describe_modern(ModernKind::Consumer, GROUP).unwrap();
         assert_eq!((group.state, group.members.len()), ("Stable", CLIENTS));
+        if counts.is_empty() {
+            return;
+        }
+        assert_eq!(counts.iter().sum::<usize>(), self.image.topics["t"].partitions.len(), "{counts:?}");
+        assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
     }
 }
 

@@ -6,15 +6,16 @@ use uuid::Uuid;
 
 use super::{CurrentAssignment, MemberState, ModernGroup, ModernKind, TopicIdPartitions};
 
-/// What the member should have next. `owned` is what it says it has, if it says so.
+/// What the member should have next. `owned` is what it says it has, if it says so; `wanted` are its topics, if it just chose them.
 pub(super) fn next_assignment(
     group: &ModernGroup,
     member_id: &str,
     current: &CurrentAssignment,
-    target_epoch: i32,
     target: &TopicIdPartitions,
     owned: Option<&TopicIdPartitions>,
+    wanted: Option<&BTreeSet<Uuid>>,
 ) -> CurrentAssignment {
+    let target_epoch = group.assignment_epoch;
     if group.kind == ModernKind::Share {
         return CurrentAssignment {
             epoch: target_epoch,
@@ -29,9 +30,11 @@ pub(super) fn next_assignment(
         };
     }
     match current.state {
-        MemberState::Stable if current.epoch == target_epoch => current.clone(),
+        MemberState::Stable if current.epoch == target_epoch => without_unwanted(current, owned, wanted),
         // It has not confirmed that it gave up what it was told to.
-        MemberState::UnrevokedPartitions if owned.is_none_or(|owned| intersects(owned, &current.revoking)) => current.clone(),
+        MemberState::UnrevokedPartitions if owned.is_none_or(|owned| intersects(owned, &current.revoking)) => {
+            without_unwanted(current, owned, wanted)
+        }
         // It has given up what it was told to: another thing that is taken away has its own time.
         MemberState::UnrevokedPartitions => {
             let given_up = CurrentAssignment {
@@ -43,6 +46,27 @@ pub(super) fn next_assignment(
         }
         MemberState::Stable | MemberState::UnreleasedPartitions => step(group, member_id, current, target_epoch, target, owned),
     }
+}
+
+/// Topics that the member just gave up for a pattern that is not resolved yet go without an epoch.
+fn without_unwanted(current: &CurrentAssignment, owned: Option<&TopicIdPartitions>, wanted: Option<&BTreeSet<Uuid>>) -> CurrentAssignment {
+    let mut next = current.clone();
+    let Some(wanted) = wanted else { return next };
+    let (assigned, unwanted): (TopicIdPartitions, TopicIdPartitions) =
+        current.assigned.clone().into_iter().partition(|(topic, _)| wanted.contains(topic));
+    if unwanted.is_empty() {
+        return next;
+    }
+    next.assigned = assigned;
+    let mut revoking = current.revoking.clone();
+    for (topic, partitions) in unwanted {
+        revoking.entry(topic).or_default().extend(partitions);
+    }
+    if owned.is_none_or(|owned| intersects(owned, &revoking)) {
+        next.state = MemberState::UnrevokedPartitions;
+        next.revoking = revoking;
+    }
+    next
 }
 
 fn step(

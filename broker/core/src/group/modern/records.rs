@@ -13,6 +13,7 @@
 //!    7      13    target        { uuid topic, i32[] partitions }[]
 //!    8      14    current       consumer: i32 epoch, i32 previous epoch, i8 state, partitions assigned, partitions to give up
 //!                               share: i32 epoch, i32 previous epoch, i8 state, partitions assigned
+//!   16              pattern       string[] topics, i64 version of the metadata, i64 time; the key has the pattern, not a member
 //! ```
 
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ use std::collections::BTreeSet;
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
-use super::{ClassicProtocols, CurrentAssignment, MemberState, ModernKind, Subscription, TopicIdPartitions};
+use super::{ClassicProtocols, CurrentAssignment, MemberState, ModernKind, ResolvedRegex, Subscription, TopicIdPartitions};
 use crate::records::{
     Reader, RecordDecodeError, put_compact_array_length, put_compact_nullable_string, put_compact_string, put_string, put_unsigned_varint,
 };
@@ -38,6 +39,8 @@ pub enum ModernChange {
     Target(String, Option<TopicIdPartitions>),
     /// What a member has.
     Current(String, Option<CurrentAssignment>),
+    /// What a pattern of consumers means.
+    Regex(String, Option<ResolvedRegex>),
 }
 
 /// A record of a consumer or share group.
@@ -54,12 +57,13 @@ pub struct ModernRecord {
 impl ModernRecord {
     /// The record's key.
     pub fn encode_key(&self) -> Bytes {
-        let (consumer, share, member_id) = match &self.change {
+        let (consumer, share, name) = match &self.change {
             ModernChange::Group(_) => (3, 11, None),
             ModernChange::Member(member_id, _) => (5, 10, Some(member_id)),
             ModernChange::TargetEpoch(_) => (6, 12, None),
             ModernChange::Target(member_id, _) => (7, 13, Some(member_id)),
             ModernChange::Current(member_id, _) => (8, 14, Some(member_id)),
+            ModernChange::Regex(regex, _) => (16, 16, Some(regex)),
         };
         let mut out = BytesMut::new();
         out.put_i16(match self.kind {
@@ -67,8 +71,8 @@ impl ModernRecord {
             ModernKind::Share => share,
         });
         put_string(&mut out, &self.group_id);
-        if let Some(member_id) = member_id {
-            put_string(&mut out, member_id);
+        if let Some(name) = name {
+            put_string(&mut out, name);
         }
         out.freeze()
     }
@@ -107,6 +111,13 @@ impl ModernRecord {
                     put_partitions(&mut out, &current.revoking);
                 }
             }
+            ModernChange::Regex(_, value) => {
+                let resolved = value.as_ref()?;
+                put_compact_array_length(&mut out, resolved.topics.len());
+                resolved.topics.iter().for_each(|topic| put_compact_string(&mut out, topic));
+                out.put_u64(resolved.version);
+                out.put_i64(resolved.resolved_ms);
+            }
         }
         put_unsigned_varint(&mut out, 0);
         Some(out.freeze())
@@ -117,7 +128,7 @@ impl ModernRecord {
         let mut key = Reader::new(key);
         let number = key.i16()?;
         let kind = match number {
-            3 | 5..=8 => ModernKind::Consumer,
+            3 | 5..=8 | 16 => ModernKind::Consumer,
             10..=14 => ModernKind::Share,
             _ => return Ok(None),
         };
@@ -130,6 +141,7 @@ impl ModernRecord {
             5 | 10 => ModernChange::Member(key.string()?, value.map(|value| read_subscription(value, kind)).transpose()?),
             6 | 12 => ModernChange::TargetEpoch(value.map(|mut value| value.i32()).transpose()?),
             7 | 13 => ModernChange::Target(key.string()?, value.map(|mut value| read_partitions(&mut value)).transpose()?),
+            16 => ModernChange::Regex(key.string()?, value.map(read_regex).transpose()?),
             _ => ModernChange::Current(key.string()?, value.map(|value| read_current(value, kind)).transpose()?),
         };
         Ok(Some(Self { kind, group_id, change }))
@@ -267,6 +279,16 @@ fn read_current(mut value: Reader<'_>, kind: ModernKind) -> Result<CurrentAssign
     })
 }
 
+fn read_regex(mut value: Reader<'_>) -> Result<ResolvedRegex, RecordDecodeError> {
+    let mut resolved = ResolvedRegex::default();
+    for _ in 0..value.nullable_array_length()?.unwrap_or(0) {
+        resolved.topics.insert(value.string()?);
+    }
+    resolved.version = value.i64()?.cast_unsigned();
+    resolved.resolved_ms = value.i64()?;
+    Ok(resolved)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,6 +336,13 @@ mod tests {
             add(kind, ModernChange::Current("m".to_owned(), Some(current.clone())));
             add(kind, ModernChange::Current("m".to_owned(), None));
         }
+        let resolved = ResolvedRegex {
+            topics: ["a".to_owned(), "ab".to_owned()].into(),
+            version: 9,
+            resolved_ms: 1_700_000_000_000,
+        };
+        add(ModernKind::Consumer, ModernChange::Regex("a.*".to_owned(), Some(resolved)));
+        add(ModernKind::Consumer, ModernChange::Regex("a.*".to_owned(), None));
         let with_all = Subscription {
             instance_id: Some("i".to_owned()),
             regex: Some("a.*".to_owned()),

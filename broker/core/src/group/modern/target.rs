@@ -29,11 +29,8 @@ impl GroupCoordinator {
         for (member_id, member) in &group.members {
             let mut wanted = BTreeSet::new();
             let subscription = &member.subscription;
-            let none = BTreeSet::new();
-            let by_pattern = subscription
-                .regex
-                .as_ref()
-                .map_or(&none, |regex| self.regexes.resolve(regex, image, image.epoch));
+            let regex = subscription.regex.as_ref().and_then(|regex| group.regexes.get(regex));
+            let by_pattern = regex.into_iter().flat_map(|resolved| &resolved.topics);
             for name in subscription.topics.iter().chain(by_pattern) {
                 if let Some((id, partitions)) = topic_or_view(image, name) {
                     if group.kind == ModernKind::Consumer {

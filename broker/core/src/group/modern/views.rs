@@ -1,10 +1,8 @@
 //! What administrators see of consumer and share groups, and what commits and fetches of offsets check.
 
-use std::collections::BTreeSet;
-
 use millstream_protocol::ErrorCode;
 
-use super::{ModernChange, ModernKind, ModernMember, ModernRecord, ModernRefusal, TopicIdPartitions, regexes, target::preferred_assignor};
+use super::{ModernChange, ModernKind, ModernMember, ModernRecord, ModernRefusal, TopicIdPartitions, target::preferred_assignor};
 use crate::group::{Decision, GroupCoordinator, GroupRecord, GroupState};
 
 /// A group as ConsumerGroupDescribe and ShareGroupDescribe show it.
@@ -122,13 +120,8 @@ impl GroupCoordinator {
     /// Whether some member of a consumer group subscribes to a topic.
     pub(in crate::group) fn is_subscribed_modern(&self, group_id: &str, topic: &str) -> bool {
         let Some(group) = self.hard.modern(group_id) else { return false };
-        let subscriptions = || group.members.values().map(|member| &member.subscription);
-        if subscriptions().any(|subscription| subscription.topics.contains(topic)) {
-            return true;
-        }
-        // Most members have the same pattern.
-        let patterns: BTreeSet<&str> = subscriptions().filter_map(|subscription| subscription.regex.as_deref()).collect();
-        patterns.into_iter().any(|pattern| regexes::matches(pattern, topic))
+        let by_name = group.members.values().any(|member| member.subscription.topics.contains(topic));
+        by_name || group.regexes.values().any(|resolved| resolved.topics.contains(topic))
     }
 
     /// A classic group takes the place of an empty consumer or streams group; one with members is joined, and a share group stays.
