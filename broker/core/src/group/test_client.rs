@@ -179,9 +179,22 @@ impl Shell {
         let mut next = GroupCoordinator::new(self.coordinator.config.clone());
         self.log.iter().for_each(|record| next.apply(record));
         assert_eq!(next.hard_state(), self.coordinator.hard_state(), "replay gives another hard state");
+        let mut compacted = GroupCoordinator::new(self.coordinator.config.clone());
+        self.compacted_log().for_each(|record| compacted.apply(record));
+        let (some, all) = (compacted.hard_state(), next.hard_state());
+        assert_eq!(some.modern_groups(), all.modern_groups(), "compaction changes consumer groups");
+        assert_eq!(some.groups(), all.groups(), "compaction changes classic groups");
         self.coordinator = next;
         let decision = self.coordinator.loaded(self.now_ms);
         self.run(decision);
+    }
+
+    /// What is left of the log when it is compacted: the last record of each key, if that is no tombstone.
+    fn compacted_log(&self) -> impl Iterator<Item = &GroupRecord> {
+        let last: BTreeMap<Bytes, usize> = self.log.iter().map(GroupRecord::encode_key).zip(0..).collect();
+        let is_kept = move |(index, record): &(usize, &GroupRecord)| last.get(&record.encode_key()) == Some(index);
+        let kept = self.log.iter().enumerate().filter(is_kept).map(|(_, record)| record);
+        kept.filter(|record| record.encode_value().is_some())
     }
 
     pub fn take(&mut self, token: Token) -> Option<ParkedResponse> {

@@ -202,11 +202,11 @@ impl TransactionCoordinator {
         self.transactions.get(transactional_id)
     }
 
-    /// ListTransactions.
+    /// ListTransactions. A duration chooses those that are not complete; Kafka lists what ended long ago as well.
     pub fn list(&self, now_ms: i64, filter: &TransactionFilter) -> Vec<(String, i64, TransactionState)> {
         let matches = |transaction: &Transaction| {
-            let runs_long =
-                transaction.state == TransactionState::Ongoing && now_ms.saturating_sub(transaction.start_ms) > filter.duration_ms;
+            let is_running = transaction.state == TransactionState::Ongoing || transaction.state.is_ending();
+            let runs_long = is_running && now_ms.saturating_sub(transaction.start_ms) > filter.duration_ms;
             (filter.states.is_empty() || filter.states.contains(&transaction.state))
                 && (filter.producer_ids.is_empty() || filter.producer_ids.contains(&transaction.producer.id))
                 && (filter.duration_ms < 0 || runs_long)

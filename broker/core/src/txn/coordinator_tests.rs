@@ -362,6 +362,10 @@ fn filters_choose_what_is_listed() {
         duration_ms: -1,
         ..TransactionFilter::default()
     };
+    let longer_than = |duration_ms| TransactionFilter {
+        duration_ms,
+        ..all.clone()
+    };
     let count = |filter: &TransactionFilter| fixture.core.list(1_000, filter).len();
     assert_eq!(count(&all), 1);
     let states = |states: &[TransactionState]| TransactionFilter {
@@ -375,9 +379,9 @@ fn filters_choose_what_is_listed() {
         ..all.clone()
     };
     assert_eq!((count(&of(p.id)), count(&of(p.id + 1))), (1, 0));
-    let longer_than = |duration_ms| TransactionFilter {
-        duration_ms,
-        ..all.clone()
-    };
     assert_eq!((count(&longer_than(899)), count(&longer_than(900))), (1, 0));
+    fixture.end(200, p, Commit, One).unwrap();
+    assert_eq!(fixture.core.list(1_000, &longer_than(899)).len(), 1, "it ends, and has not ended");
+    fixture.write_markers(300);
+    assert!(fixture.core.list(1_000, &longer_than(0)).is_empty());
 }

@@ -1,7 +1,5 @@
 //! ConsumerGroupHeartbeat and ShareGroupHeartbeat: joining, staying, changing and leaving are all one request (KIP-848, KIP-932).
 
-use std::collections::BTreeSet;
-
 use millstream_protocol::ErrorCode;
 
 use super::{
@@ -181,14 +179,12 @@ impl GroupCoordinator {
 
     /// What could not be read back from the log must not get there, nor a conversion that a crash could cut in two.
     fn check_sizes(&self, request: &ModernHeartbeat, decision: &Decision, found: &Matches) -> Result<(), ModernRefusal> {
-        // With the length of each name, and room for the rest.
-        let size_of = |names: &BTreeSet<String>| names.iter().map(|name| name.len() + 3).sum::<usize>() + 64;
         let sizes = decision
             .records
             .iter()
             .map(|record| record.encode_value().map_or(0, |value| value.len()));
         let max = self.config.group_record_bytes_max;
-        if sizes.clone().chain(found.topics.values().map(size_of)).any(|size| size > max) {
+        if sizes.clone().any(|size| size > max) || found.brings_too_much(request, max) {
             let message = "The subscription or its assignment is too large.";
             return Err(ModernRefusal::new(ErrorCode::InvalidRequest, message));
         }
@@ -240,10 +236,11 @@ impl GroupCoordinator {
         forget_regexes(&mut turn, &mut group);
         let (topics, subscriptions) = self.resolve(&group, image);
         let hash = topics_hash(&topics);
-        // Without news, what a member without a resolved pattern does not want any more is still wanted.
+        // With the same image the hash is another one only because a member went to a pattern that is not resolved, which makes its
+        // epoch when it is. So only a new image is looked at, or an epoch without a hash.
         let is_checked = self.checked_images.get(&request.group_id) == Some(&image.epoch) && group.topics_hash != TOPICS_UNKNOWN;
         if wants_other || !is_checked && hash != group.topics_hash {
-            // Where somebody left there was an epoch for that already.
+            // An epoch without a hash was made for what is different already.
             group.epoch += i32::from(wants_other || group.topics_hash != TOPICS_UNKNOWN);
             group.topics_hash = hash;
             turn.record(ModernChange::Group(Some((group.epoch, hash))));

@@ -192,7 +192,7 @@ impl GroupCoordinator {
         let mut members = classic.collect::<Option<Vec<_>>>()?;
         members.extend(joiner);
         let classic = ClassicGroup::of_consumers(group_id.to_owned(), group.epoch, members);
-        // Three tombstones for each member, whose keys hold both ids, and the group's record.
+        // Three tombstones for each member, whose keys hold both ids, one for each pattern, and the group's record.
         let keys = group.members.keys().map(|id| 3 * (id.len() + group_id.len() + 64)).sum::<usize>();
         let regexes = group.regexes.keys().map(|regex| regex.len() + group_id.len() + 64).sum::<usize>();
         let size = classic.to_metadata().encode().len();

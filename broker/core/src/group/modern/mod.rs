@@ -40,7 +40,10 @@ mod model_tests;
 #[cfg(test)]
 mod regex_tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 pub use heartbeat::{ClassicJoin, ModernHeartbeat, ModernHeartbeatResponse, ModernRefusal};
@@ -151,7 +154,7 @@ pub struct ModernMember {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ResolvedRegex {
     /// Topics and views that it matches.
-    pub topics: BTreeSet<String>,
+    pub topics: Arc<BTreeSet<String>>,
     /// Version of the metadata that it was matched with.
     pub version: u64,
     /// When, in milliseconds since the epoch.

@@ -5,7 +5,10 @@
 //! * when everybody is heard, all come to rest: each partition has one reader, and no member has two more than another;
 //! * replay of the emitted records gives the same hard state (the shell asserts it at every failover).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use millstream_protocol::ErrorCode;
 use proptest::prelude::*;
@@ -22,6 +25,7 @@ use crate::{
 
 const CLIENTS: usize = 4;
 pub(super) const TOPIC_ID: Uuid = Uuid::from_u128(7);
+const OTHER_ID: Uuid = Uuid::from_u128(8);
 const SESSION_MS: i32 = 1_000;
 
 #[derive(Debug, Clone)]
@@ -81,6 +85,15 @@ impl Client {
     fn member_id(&self, index: usize) -> String {
         format!("c{index}-{}", self.incarnation)
     }
+
+    /// What it subscribes to.
+    fn topics(&self) -> &'static [Uuid] {
+        match self.pattern {
+            Some("none") => &[],
+            Some("[s-u]") => &[TOPIC_ID, OTHER_ID],
+            _ => &[TOPIC_ID],
+        }
+    }
 }
 
 struct Model {
@@ -97,18 +110,20 @@ pub(super) fn image(partitions: usize, epoch: u64) -> ClusterImage {
         leader: 1,
         leader_epoch: 0,
     };
-    let topic = TopicImage {
-        name: "t".into(),
-        id: TOPIC_ID,
-        partitions: vec![partition; partitions],
-        configs: BTreeMap::new(),
-        internal: false,
-        created_ms: 0,
-        bindings: Vec::new(),
-        chain_version: 0,
-    };
-    image.topics.insert("t".into(), Arc::new(topic));
-    image.names.insert(TOPIC_ID, "t".into());
+    for (name, id, count) in [("t", TOPIC_ID, partitions), ("u", OTHER_ID, 3)] {
+        let topic = TopicImage {
+            name: name.into(),
+            id,
+            partitions: vec![partition.clone(); count],
+            configs: BTreeMap::new(),
+            internal: false,
+            created_ms: 0,
+            bindings: Vec::new(),
+            chain_version: 0,
+        };
+        image.topics.insert(name.into(), Arc::new(topic));
+        image.names.insert(id, name.into());
+    }
     image.epoch = epoch;
     image
 }
@@ -221,14 +236,16 @@ impl Model {
     fn check_readers(&self) {
         let group = self.shell.coordinator.describe_modern(ModernKind::Consumer, GROUP);
         let members = group.map(|group| group.members).unwrap_or_default();
-        let mut readers: BTreeMap<i32, usize> = BTreeMap::new();
+        let mut readers: BTreeMap<(Uuid, i32), usize> = BTreeMap::new();
         for (index, client) in self.clients.iter().enumerate() {
             if !members.iter().any(|member| member.member_id == client.member_id(index)) {
                 continue;
             }
-            for partition in client.reads.values().flatten() {
-                let other = readers.insert(*partition, index);
-                assert_eq!(other, None, "partition {partition} is read by client {index} as well");
+            for (topic, partitions) in &client.reads {
+                for partition in partitions {
+                    let other = readers.insert((*topic, *partition), index);
+                    assert_eq!(other, None, "partition {partition} of {topic} is read by client {index} as well");
+                }
             }
         }
     }
@@ -243,17 +260,33 @@ impl Model {
                 self.step(Step::Beat(index));
             }
         }
-        let readers = self.clients.iter().filter(|client| client.pattern != Some("none"));
-        let counts: Vec<usize> = readers.map(|client| client.reads.values().flatten().count()).collect();
-        let idle = self.clients.iter().filter(|client| client.pattern == Some("none"));
-        assert_eq!(idle.flat_map(|client| client.reads.values().flatten()).count(), 0);
         let group = self.shell.coordinator.describe_modern(ModernKind::Consumer, GROUP).unwrap();
         assert_eq!((group.state, group.members.len()), ("Stable", CLIENTS));
-        if counts.is_empty() {
-            return;
+        for (name, id) in [("t", TOPIC_ID), ("u", OTHER_ID)] {
+            let subscribers = self.clients.iter().filter(|client| client.topics().contains(&id));
+            let others = self.clients.iter().filter(|client| !client.topics().contains(&id));
+            let count = |client: &Client| client.reads.get(&id).map_or(0, BTreeSet::len);
+            assert_eq!(others.map(count).sum::<usize>(), 0, "{name} is read by one who does not want it");
+            let counts: Vec<usize> = subscribers.map(count).collect();
+            let all = if counts.is_empty() {
+                0
+            } else {
+                self.image.topics[name].partitions.len()
+            };
+            assert_eq!(counts.iter().sum::<usize>(), all, "{name}: {counts:?}");
         }
-        assert_eq!(counts.iter().sum::<usize>(), self.image.topics["t"].partitions.len(), "{counts:?}");
-        assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
+        if self.clients.iter().all(|client| client.topics() == self.clients[0].topics()) {
+            let loads = || {
+                self.clients
+                    .iter()
+                    .map(|client| client.reads.values().map(BTreeSet::len).sum::<usize>())
+            };
+            assert!(
+                loads().max() <= loads().min().map(|least| least + 1),
+                "{:?}",
+                loads().collect::<Vec<_>>()
+            );
+        }
     }
 }
 

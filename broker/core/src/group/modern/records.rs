@@ -16,7 +16,7 @@
 //!   16              pattern       string[] topics, i64 version of the metadata, i64 time; the key has the pattern, not a member
 //! ```
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -188,7 +188,8 @@ fn read_subscription(mut value: Reader<'_>, kind: ModernKind) -> Result<Subscrip
         subscription.topics.insert(value.string()?);
     }
     if kind == ModernKind::Consumer {
-        subscription.regex = value.nullable_string()?;
+        // Kafka's own records say "none" by an empty pattern.
+        subscription.regex = value.nullable_string()?.filter(|regex| !regex.is_empty());
         subscription.rebalance_timeout_ms = value.i32()?;
         subscription.assignor = value.nullable_string()?;
     }
@@ -280,13 +281,15 @@ fn read_current(mut value: Reader<'_>, kind: ModernKind) -> Result<CurrentAssign
 }
 
 fn read_regex(mut value: Reader<'_>) -> Result<ResolvedRegex, RecordDecodeError> {
-    let mut resolved = ResolvedRegex::default();
+    let mut topics = BTreeSet::new();
     for _ in 0..value.nullable_array_length()?.unwrap_or(0) {
-        resolved.topics.insert(value.string()?);
+        topics.insert(value.string()?);
     }
-    resolved.version = value.i64()?.cast_unsigned();
-    resolved.resolved_ms = value.i64()?;
-    Ok(resolved)
+    Ok(ResolvedRegex {
+        topics: Arc::new(topics),
+        version: value.i64()?.cast_unsigned(),
+        resolved_ms: value.i64()?,
+    })
 }
 
 #[cfg(test)]
@@ -337,7 +340,7 @@ mod tests {
             add(kind, ModernChange::Current("m".to_owned(), None));
         }
         let resolved = ResolvedRegex {
-            topics: ["a".to_owned(), "ab".to_owned()].into(),
+            topics: Arc::new(["a".to_owned(), "ab".to_owned()].into()),
             version: 9,
             resolved_ms: 1_700_000_000_000,
         };

@@ -54,6 +54,10 @@ fn add_topic(shell: &mut Shell, name: &str, id: Uuid) {
     shell.image.epoch += 1;
 }
 
+fn epoch(shell: &Shell) -> i32 {
+    shell.coordinator.hard_state().modern(GROUP).unwrap().epoch
+}
+
 fn known_patterns(shell: &Shell) -> Vec<&String> {
     let group = shell.coordinator.hard_state().modern(GROUP).unwrap();
     group.regexes.keys().collect()
@@ -76,6 +80,7 @@ fn a_pattern_that_matches_nothing_makes_no_epoch() {
     assert_eq!(heard(say(&mut shell, "a", 0, "none")), (1, vec![]));
     shell.advance(0);
     assert_eq!(heard(say(&mut shell, "a", 1, "none")), (1, vec![]));
+    assert_eq!(known_patterns(&shell), ["none"]);
 }
 
 #[test]
@@ -138,12 +143,55 @@ fn what_a_member_leaves_before_its_pattern_is_resolved_is_left_alone() {
 }
 
 #[test]
+fn an_epoch_that_came_in_between_is_enough() {
+    let mut shell = settled("t.*");
+    // What the target still gives it would be nobody's, but it leaves, which makes an epoch.
+    assert_eq!(heard(say(&mut shell, "a", 2, "[st]")), (2, vec![]));
+    say(&mut shell, "a", -1, "").unwrap();
+    shell.advance(0);
+    assert_eq!(epoch(&shell), 3);
+    let mut shell = settled("t.*");
+    assert_eq!(heard(say(&mut shell, "a", 2, "[st]")), (2, vec![]));
+    let named = ModernHeartbeat {
+        regex: Some(String::new()),
+        ..heartbeat("a", 2, &BTreeSet::new())
+    };
+    assert_eq!(heard(beat(&mut shell, &named)), (3, vec![TOPIC_ID]));
+    shell.advance(0);
+    assert_eq!(epoch(&shell), 3);
+}
+
+fn add_many_topics(shell: &mut Shell) {
+    for number in 0..200 {
+        add_topic(shell, &format!("topic-{number}"), Uuid::from_u128(100 + number));
+    }
+}
+
+#[test]
 fn a_pattern_that_means_more_than_a_record_holds_is_refused() {
     let mut shell = shell();
     shell.coordinator.config.group_record_bytes_max = 1_000;
-    for number in 0..200 {
-        add_topic(&mut shell, &format!("topic-{number}"), Uuid::from_u128(100 + number));
-    }
+    add_many_topics(&mut shell);
     assert_eq!(say(&mut shell, "a", 0, "t.*").unwrap_err().code, ErrorCode::InvalidRequest);
     assert!(shell.coordinator.hard_state().modern(GROUP).is_none());
+}
+
+#[test]
+fn a_pattern_that_comes_to_mean_more_than_a_record_holds_keeps_what_it_meant() {
+    let mut shell = settled("t.*");
+    shell.coordinator.config.group_record_bytes_max = 1_000;
+    add_many_topics(&mut shell);
+    let quiet = ModernHeartbeat {
+        topics: None,
+        owned: None,
+        ..heartbeat("a", 2, &BTreeSet::new())
+    };
+    assert_eq!(beat(&mut shell, &quiet).unwrap().member_epoch, 2);
+    shell.advance(0);
+    assert_eq!(epoch(&shell), 2);
+    assert_eq!(
+        heard(beat(&mut shell, &heartbeat("b", 0, &BTreeSet::new()))).0,
+        3,
+        "others are not held up"
+    );
 }

@@ -4,12 +4,18 @@
 //! is not known, or one that matches a new topic, leaves the finding here; the next tick, which is due at once, writes it down and makes
 //! an epoch of it. So a pattern costs its first member a second heartbeat, as with Kafka, where matching is asynchronous as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use regex::Regex;
 use uuid::Uuid;
 
-use super::{ModernChange, ModernGroup, ModernKind, ModernRecord, ResolvedRegex, heartbeat::Turn, re2::translate, target::TOPICS_UNKNOWN};
+use super::{
+    ModernChange, ModernGroup, ModernHeartbeat, ModernKind, ModernRecord, ResolvedRegex, heartbeat::Turn, re2::translate,
+    target::TOPICS_UNKNOWN,
+};
 use crate::{
     group::{Decision, GroupCoordinator, GroupRecord, timers::TimerKey},
     metadata::ClusterImage,
@@ -22,7 +28,7 @@ const PATTERN_BYTES_MAX: usize = 4_096;
 const PATTERNS_MAX: usize = 1_000;
 
 /// Topics by pattern.
-type TopicsByRegex = BTreeMap<String, BTreeSet<String>>;
+type TopicsByRegex = BTreeMap<String, Arc<BTreeSet<String>>>;
 
 /// Resolved patterns of one version of the metadata.
 #[derive(Debug, Default)]
@@ -34,14 +40,27 @@ pub(in crate::group) struct Regexes {
 }
 
 /// What a heartbeat found out about its group's patterns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Matches {
-    pub topics: TopicsByRegex,
+    topics: TopicsByRegex,
     /// Version of the metadata.
     version: u64,
-    /// Some member is to have what it does not want any more: even a pattern that matches nothing makes an epoch then, or nobody would
-    /// get that.
-    is_stale: bool,
+    /// Set if some member is to have what it does not want any more, to the epoch of that: unless another follows, even a pattern that
+    /// matches nothing makes one, or nobody would get what is left. Kafka leaves it with nobody.
+    stale_epoch: Option<i32>,
+}
+
+impl Matches {
+    /// Whether the request brings a pattern that means more than a record can hold.
+    pub fn brings_too_much(&self, request: &ModernHeartbeat, bytes_max: usize) -> bool {
+        let topics = request.regex.as_ref().and_then(|regex| self.topics.get(regex));
+        topics.is_some_and(|topics| record_bytes(topics) > bytes_max)
+    }
+}
+
+/// No less than a pattern's record takes.
+fn record_bytes(topics: &BTreeSet<String>) -> usize {
+    topics.iter().map(|name| name.len() + 3).sum::<usize>() + 64
 }
 
 /// Whether a pattern can be used. The syntax is RE2's, as in Kafka; matching takes linear time.
@@ -62,17 +81,23 @@ pub fn compile(pattern: &str) -> Option<Regex> {
 
 impl Regexes {
     /// The topics and views that a pattern means.
-    fn resolve(&mut self, pattern: &str, image: &ClusterImage) -> &BTreeSet<String> {
-        if self.version != image.epoch || self.topics.len() >= PATTERNS_MAX {
+    fn resolve(&mut self, pattern: &str, image: &ClusterImage) -> Arc<BTreeSet<String>> {
+        if self.version != image.epoch {
             self.topics.clear();
             self.version = image.epoch;
         }
-        self.topics.entry(pattern.to_owned()).or_insert_with(|| {
-            let Some(regex) = compile(pattern) else { return BTreeSet::new() };
-            let topics = image.topics.values().filter(|topic| !topic.internal).map(|topic| &topic.name);
-            let names = topics.chain(image.views.keys());
-            names.filter(|name| regex.is_match(name)).cloned().collect()
-        })
+        if let Some(topics) = self.topics.get(pattern) {
+            return Arc::clone(topics);
+        }
+        if self.topics.len() >= PATTERNS_MAX {
+            self.topics.clear();
+        }
+        let topics = image.topics.values().filter(|topic| !topic.internal).map(|topic| &topic.name);
+        let names = topics.chain(image.views.keys());
+        let matches = compile(pattern).map_or_else(BTreeSet::new, |regex| names.filter(|name| regex.is_match(name)).cloned().collect());
+        let matches = Arc::new(matches);
+        self.topics.insert(pattern.to_owned(), Arc::clone(&matches));
+        matches
     }
 }
 
@@ -116,23 +141,29 @@ impl GroupCoordinator {
             let topics = self.regexes.resolve(regex, image);
             let known = group.regexes.get(regex);
             if known.is_none_or(|known| !topics.is_subset(&known.topics)) {
-                found.insert(regex.clone(), topics.clone());
+                found.insert(regex.clone(), topics);
             }
         }
         let is_unwanted = |id: &String, topic: &Uuid| subscriptions.get(id).is_some_and(|wanted| !wanted.contains(topic));
         let mut targets = group.target.iter();
+        let is_stale = !found.is_empty() && targets.any(|(id, target)| target.keys().any(|topic| is_unwanted(id, topic)));
         Matches {
-            is_stale: !found.is_empty() && targets.any(|(id, target)| target.keys().any(|topic| is_unwanted(id, topic))),
+            stale_epoch: is_stale.then_some(group.epoch),
             topics: found,
             version: image.epoch,
         }
     }
 
-    /// Lets the next tick write down what patterns mean.
-    pub(super) fn write_down(&mut self, now_ms: i64, group_id: &str, found: Matches) {
-        if !found.topics.is_empty() {
-            self.regexes.found.insert(group_id.to_owned(), found);
-            let group_id = group_id.to_owned();
+    /// Lets the next tick write down what patterns mean. One that came to mean more than a record holds keeps what it meant.
+    pub(super) fn write_down(&mut self, now_ms: i64, group_id: &str, mut found: Matches) {
+        found
+            .topics
+            .retain(|_, topics| record_bytes(topics) <= self.config.group_record_bytes_max);
+        let group_id = group_id.to_owned();
+        if found.topics.is_empty() {
+            self.regexes.found.remove(&group_id);
+        } else {
+            self.regexes.found.insert(group_id.clone(), found);
             self.timers.schedule(TimerKey::Regexes { group_id }, now_ms);
         }
     }
@@ -147,10 +178,10 @@ impl GroupCoordinator {
         };
         let subscribed = group.subscribed_regexes();
         let mut changes = Vec::new();
-        let mut has_news = found.is_stale;
+        let mut has_news = found.stale_epoch == Some(group.epoch);
         for (regex, topics) in found.topics.into_iter().filter(|(regex, _)| subscribed.contains(regex)) {
-            let none = BTreeSet::new();
-            has_news |= *group.regexes.get(&regex).map_or(&none, |known| &known.topics) != topics;
+            let known = group.regexes.get(&regex);
+            has_news |= known.map_or(!topics.is_empty(), |known| known.topics != topics);
             let resolved = ResolvedRegex {
                 topics,
                 version: found.version,
@@ -159,8 +190,8 @@ impl GroupCoordinator {
             changes.push(ModernChange::Regex(regex, Some(resolved)));
         }
         if has_news {
-            // The next heartbeat knows the metadata.
-            changes.push(ModernChange::Group(Some((group.epoch + 1, TOPICS_UNKNOWN))));
+            // First: if a crash cuts here, the patterns are found again. The next heartbeat knows the metadata.
+            changes.insert(0, ModernChange::Group(Some((group.epoch + 1, TOPICS_UNKNOWN))));
         }
         decision.records.extend(changes.into_iter().map(|change| {
             GroupRecord::Modern(ModernRecord {

@@ -30,7 +30,7 @@ impl GroupCoordinator {
             let mut wanted = BTreeSet::new();
             let subscription = &member.subscription;
             let regex = subscription.regex.as_ref().and_then(|regex| group.regexes.get(regex));
-            let by_pattern = regex.into_iter().flat_map(|resolved| &resolved.topics);
+            let by_pattern = regex.into_iter().flat_map(|resolved| resolved.topics.iter());
             for name in subscription.topics.iter().chain(by_pattern) {
                 if let Some((id, partitions)) = topic_or_view(image, name) {
                     if group.kind == ModernKind::Consumer {
@@ -55,7 +55,8 @@ pub(in crate::group) fn topic_or_view(image: &ClusterImage, name: &str) -> Optio
     Some((image.view(name)?.id, count(root.partitions.len())))
 }
 
-/// Stands for the hash of topics from when somebody leaves until the next heartbeat; 0 says that a group needs a new epoch.
+/// Stands for the hash of topics in an epoch that was made without the metadata, because somebody left or patterns were resolved, until the
+/// next heartbeat; 0 says that a group needs a new epoch.
 pub(in crate::group) const TOPICS_UNKNOWN: u64 = 1;
 
 /// FNV-1a over ids and partition counts: what a group epoch was made for.

@@ -149,7 +149,11 @@ impl GroupCoordinator {
         assert!(group.members.is_empty(), "group {group_id} is deleted with members");
         let kind = group.kind;
         self.checked_images.remove(group_id);
-        for change in [ModernChange::TargetEpoch(None), ModernChange::Group(None)] {
+        // Without members there are neither targets nor patterns, unless a crash cut the records of the last ones who left.
+        let targets = group.target.keys().map(|id| ModernChange::Target(id.clone(), None));
+        let regexes = group.regexes.keys().map(|regex| ModernChange::Regex(regex.clone(), None));
+        let group = [ModernChange::TargetEpoch(None), ModernChange::Group(None)];
+        for change in targets.chain(regexes).chain(group) {
             records.push(GroupRecord::Modern(ModernRecord {
                 kind,
                 group_id: group_id.to_owned(),
