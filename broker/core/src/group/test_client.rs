@@ -1,13 +1,16 @@
 //! What the tests drive the coordinator with: a shell that appends, applies and delivers at once, and short requests.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use millstream_protocol::error_code::ErrorCode;
 use uuid::Uuid;
 
 use super::*;
-use crate::metadata::ClusterImage;
+use crate::metadata::{
+    ClusterImage,
+    image::{PartitionImage, TopicImage},
+};
 
 pub(super) const GROUP: &str = "g";
 
@@ -27,6 +30,28 @@ pub(super) fn fast_config() -> GroupConfig {
         initial_rebalance_delay_ms: 0,
         ..GroupConfig::default()
     }
+}
+
+/// Puts a topic into the metadata.
+pub(super) fn put_topic(image: &mut ClusterImage, name: &str, id: Uuid, partitions: usize) {
+    let partition = PartitionImage {
+        replicas: vec![1],
+        isr: vec![1],
+        leader: 1,
+        leader_epoch: 0,
+    };
+    let topic = TopicImage {
+        name: name.into(),
+        id,
+        partitions: vec![partition; partitions],
+        configs: BTreeMap::new(),
+        internal: false,
+        created_ms: 0,
+        bindings: Vec::new(),
+        chain_version: 0,
+    };
+    image.topics.insert(name.into(), Arc::new(topic));
+    image.names.insert(id, name.into());
 }
 
 /// Member id that the shell's uuid gives: client id and the token of the request.
@@ -184,6 +209,7 @@ impl Shell {
         let (some, all) = (compacted.hard_state(), next.hard_state());
         assert_eq!(some.modern_groups(), all.modern_groups(), "compaction changes consumer groups");
         assert_eq!(some.groups(), all.groups(), "compaction changes classic groups");
+        assert_eq!(some.streams_groups(), all.streams_groups(), "compaction changes streams groups");
         self.coordinator = next;
         let decision = self.coordinator.loaded(self.now_ms);
         self.run(decision);

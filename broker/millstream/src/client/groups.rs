@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use millstream_protocol::{
-    KString,
+    KString, Request,
     messages::{
         ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest, DescribeShareGroupOffsetsRequest, ListGroupsRequest,
         ShareGroupDescribeRequest, StreamsGroupDescribeRequest,
@@ -70,16 +70,37 @@ impl Kafka {
         }
     }
 
+    /// What a request says of the one group that it names.
+    async fn only<R: Request, G: Clone>(
+        &mut self,
+        group: &str,
+        request: &R,
+        groups: impl Fn(&R::Response) -> &Vec<G>,
+        error: impl Fn(&G) -> (i16, Option<&KString>),
+    ) -> Result<G> {
+        let code = |response: &R::Response| groups(response).first().map_or(0, |described| error(described).0);
+        let response = self.call_until_settled(request, code).await?;
+        let described = groups(&response)
+            .first()
+            .with_context(|| format!("no answer about group {group}"))?;
+        let (code, message) = error(described);
+        check(code, message, || format!("group {group}"))?;
+        Ok(described.clone())
+    }
+
     async fn classic_group(&mut self, group: &str) -> Result<GroupDescription> {
         let request = DescribeGroupsRequest {
             groups: vec![group.into()],
             ..DescribeGroupsRequest::default()
         };
-        let response = self
-            .call_until_settled(&request, |response| response.groups.first().map_or(0, |group| group.error_code))
+        let described = self
+            .only(
+                group,
+                &request,
+                |response| &response.groups,
+                |group| (group.error_code, group.error_message.as_ref()),
+            )
             .await?;
-        let described = only(group, response.groups)?;
-        check(described.error_code, described.error_message.as_ref(), || format!("group {group}"))?;
         let members = described.members.into_iter().map(|member| GroupMember {
             id: member.member_id.into(),
             instance: member.group_instance_id.map(String::from),
@@ -100,11 +121,14 @@ impl Kafka {
             group_ids: vec![group.into()],
             ..ConsumerGroupDescribeRequest::default()
         };
-        let response = self
-            .call_until_settled(&request, |response| response.groups.first().map_or(0, |group| group.error_code))
+        let described = self
+            .only(
+                group,
+                &request,
+                |response| &response.groups,
+                |group| (group.error_code, group.error_message.as_ref()),
+            )
             .await?;
-        let described = only(group, response.groups)?;
-        check(described.error_code, described.error_message.as_ref(), || format!("group {group}"))?;
         let members = described.members.into_iter().map(|member| {
             let topics = member.assignment.topic_partitions.iter();
             GroupMember {
@@ -128,11 +152,14 @@ impl Kafka {
             group_ids: vec![group.into()],
             ..ShareGroupDescribeRequest::default()
         };
-        let response = self
-            .call_until_settled(&request, |response| response.groups.first().map_or(0, |group| group.error_code))
+        let described = self
+            .only(
+                group,
+                &request,
+                |response| &response.groups,
+                |group| (group.error_code, group.error_message.as_ref()),
+            )
             .await?;
-        let described = only(group, response.groups)?;
-        check(described.error_code, described.error_message.as_ref(), || format!("group {group}"))?;
         let members = described.members.into_iter().map(|member| {
             let topics = member.assignment.topic_partitions.iter();
             GroupMember {
@@ -156,11 +183,14 @@ impl Kafka {
             group_ids: vec![group.into()],
             ..StreamsGroupDescribeRequest::default()
         };
-        let response = self
-            .call_until_settled(&request, |response| response.groups.first().map_or(0, |group| group.error_code))
+        let described = self
+            .only(
+                group,
+                &request,
+                |response| &response.groups,
+                |group| (group.error_code, group.error_message.as_ref()),
+            )
             .await?;
-        let described = only(group, response.groups)?;
-        check(described.error_code, described.error_message.as_ref(), || format!("group {group}"))?;
         let members = described.members.into_iter().map(|member| GroupMember {
             assignment: Some(tasks(&member.assignment)),
             id: member.member_id.into(),
@@ -184,13 +214,14 @@ impl Kafka {
                 topics: None,
             }],
         };
-        let response = self
-            .call_until_settled(&request, |response| response.groups.first().map_or(0, |group| group.error_code))
+        let described = self
+            .only(
+                group,
+                &request,
+                |response| &response.groups,
+                |group| (group.error_code, group.error_message.as_ref()),
+            )
             .await?;
-        let described = only(group, response.groups)?;
-        check(described.error_code, described.error_message.as_ref(), || {
-            format!("offsets of share group {group}")
-        })?;
         let mut offsets = Committed::new();
         for topic in described.topics {
             let known = topic.partitions.iter().filter(|partition| partition.start_offset >= 0);
@@ -210,13 +241,6 @@ impl Kafka {
         let result = response.results.first().with_context(|| format!("no answer about group {group}"))?;
         check(result.error_code, None, || format!("delete group {group}"))
     }
-}
-
-fn only<T>(group: &str, described: Vec<T>) -> Result<T> {
-    described
-        .into_iter()
-        .next()
-        .with_context(|| format!("no answer about group {group}"))
 }
 
 /// `orders:0,1 payments:2`, each with a note.

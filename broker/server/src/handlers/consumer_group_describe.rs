@@ -8,20 +8,18 @@ use millstream_core::{
     metadata::ClusterImage,
 };
 use millstream_protocol::{
-    ErrorCode, KString,
+    KString,
     messages::{
         ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse,
         consumer_group_describe_response::{Assignment, DescribedGroup, Member, TopicPartitions},
     },
 };
 
-use super::{describe_groups::group_operations, once};
-use crate::{
-    broker::Broker,
-    context::RequestContext,
-    features::{GroupKind, serves_groups},
-    groups::GROUPS_AT_ONCE,
+use super::{
+    describe_groups::{Refused, described, group_operations},
+    once,
 };
+use crate::{broker::Broker, context::RequestContext, features::GroupKind, groups::GROUPS_AT_ONCE};
 
 /// The member speaks the classic protocol.
 const CLASSIC_MEMBER: i8 = 0;
@@ -34,39 +32,25 @@ pub(crate) async fn handle(
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
     let operations = group_operations(request.include_authorized_operations);
-    let is_served = serves_groups(&broker, &broker.metadata.image(), GroupKind::Consumer);
-    let groups = stream::iter(once(request.group_ids)).map(|group_id| describe(Arc::clone(&broker), group_id, is_served, operations));
+    let groups = stream::iter(once(request.group_ids)).map(|group_id| describe(Arc::clone(&broker), group_id, operations));
     ConsumerGroupDescribeResponse {
         throttle_time_ms: 0,
         groups: groups.buffered(GROUPS_AT_ONCE).collect().await,
     }
 }
 
-async fn describe(broker: Arc<Broker>, group_id: KString, is_served: bool, authorized_operations: i32) -> DescribedGroup {
-    let refused = |code: ErrorCode, message: String| DescribedGroup {
-        error_code: code.code(),
-        error_message: Some(message.into()),
-        group_id: group_id.clone(),
-        ..DescribedGroup::default()
-    };
-    let silently_refused = |code| DescribedGroup {
-        error_message: None,
-        ..refused(code, String::new())
-    };
-    if !is_served {
-        return silently_refused(ErrorCode::UnsupportedVersion);
-    }
-    if group_id.is_empty() {
-        return silently_refused(ErrorCode::InvalidGroupId);
-    }
-    let described = broker
+async fn describe(broker: Arc<Broker>, group_id: KString, authorized_operations: i32) -> DescribedGroup {
+    let look_up = broker
         .groups
-        .describe_modern(&broker, ModernKind::Consumer, group_id.to_string())
-        .await;
-    match described {
-        Ok(Ok(group)) => to_wire(&broker.metadata.image(), group, authorized_operations),
-        Ok(Err(refusal)) => refused(refusal.code, refusal.message),
-        Err(code) => refused(code, code.message().to_owned()),
+        .describe_modern(&broker, ModernKind::Consumer, String::from(group_id.clone()));
+    match described(&broker, GroupKind::Consumer, &group_id, look_up).await {
+        Ok(group) => to_wire(&broker.metadata.image(), group, authorized_operations),
+        Err(Refused { code, message }) => DescribedGroup {
+            error_code: code.code(),
+            error_message: message,
+            group_id,
+            ..DescribedGroup::default()
+        },
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use millstream_core::group::{GroupDescription, GroupState};
+use millstream_core::group::{GroupDescription, GroupState, modern::ModernRefusal};
 use millstream_protocol::{
     ErrorCode, KString,
     messages::{
@@ -13,7 +13,12 @@ use millstream_protocol::{
 };
 
 use super::once;
-use crate::{broker::Broker, context::RequestContext, groups::GROUPS_AT_ONCE};
+use crate::{
+    broker::Broker,
+    context::RequestContext,
+    features::{GroupKind, serves_groups},
+    groups::GROUPS_AT_ONCE,
+};
 
 /// First version in which an unknown group is an error; before, the Dead state alone says so (KIP-1043).
 const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 6;
@@ -43,6 +48,33 @@ pub(super) fn group_operations(are_asked_for: bool) -> i32 {
     } else {
         OPERATIONS_NOT_ASKED_FOR
     }
+}
+
+/// Why a group is not described.
+pub(super) struct Refused {
+    pub code: ErrorCode,
+    pub message: Option<KString>,
+}
+
+/// A group of a kind that has its own describe request. `look_up` asks the group's coordinator.
+pub(super) async fn described<T>(
+    broker: &Broker,
+    kind: GroupKind,
+    group_id: &KString,
+    look_up: impl Future<Output = Result<Result<T, ModernRefusal>, ErrorCode>>,
+) -> Result<T, Refused> {
+    let silently = |code| Refused { code, message: None };
+    if !serves_groups(broker, &broker.metadata.image(), kind) {
+        return Err(silently(ErrorCode::UnsupportedVersion));
+    }
+    if group_id.is_empty() {
+        return Err(silently(ErrorCode::InvalidGroupId));
+    }
+    let loud = |refusal: ModernRefusal| Refused {
+        code: refusal.code,
+        message: Some(refusal.message.into()),
+    };
+    look_up.await.map_err(silently)?.map_err(loud)
 }
 
 async fn describe(broker: Arc<Broker>, group_id: KString) -> GroupDescription {

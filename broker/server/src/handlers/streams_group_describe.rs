@@ -7,7 +7,7 @@ use millstream_core::group::streams::{
     RoleTasks, StreamsDescription, StreamsMemberDescription, Subtopology as Part, Tasks, TopicInfo as Topic, Topology as Parts,
 };
 use millstream_protocol::{
-    ErrorCode, KString,
+    KString,
     messages::{
         StreamsGroupDescribeRequest, StreamsGroupDescribeResponse,
         streams_group_describe_response::{
@@ -16,13 +16,12 @@ use millstream_protocol::{
     },
 };
 
-use super::{describe_groups::group_operations, once, streams_group_heartbeat::by_subtopology};
-use crate::{
-    broker::Broker,
-    context::RequestContext,
-    features::{GroupKind, serves_groups},
-    groups::GROUPS_AT_ONCE,
+use super::{
+    describe_groups::{Refused, described, group_operations},
+    once,
+    streams_group_heartbeat::by_subtopology,
 };
+use crate::{broker::Broker, context::RequestContext, features::GroupKind, groups::GROUPS_AT_ONCE};
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
@@ -30,8 +29,7 @@ pub(crate) async fn handle(
     request: StreamsGroupDescribeRequest,
 ) -> StreamsGroupDescribeResponse {
     let operations = group_operations(request.include_authorized_operations);
-    let is_served = serves_groups(&broker, &broker.metadata.image(), GroupKind::Streams);
-    let groups = stream::iter(once(request.group_ids)).map(|group_id| describe(Arc::clone(&broker), group_id, is_served, operations));
+    let groups = stream::iter(once(request.group_ids)).map(|group_id| describe(Arc::clone(&broker), group_id, operations));
     let groups: Vec<DescribedGroup> = groups.buffered(GROUPS_AT_ONCE).collect().await;
     let (groups, refused): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.error_code == 0);
     StreamsGroupDescribeResponse {
@@ -40,24 +38,16 @@ pub(crate) async fn handle(
     }
 }
 
-async fn describe(broker: Arc<Broker>, group_id: KString, is_served: bool, authorized_operations: i32) -> DescribedGroup {
-    let refused = |code: ErrorCode, message: Option<String>| DescribedGroup {
-        error_code: code.code(),
-        error_message: message.map(KString::from),
-        group_id: group_id.clone(),
-        ..DescribedGroup::default()
-    };
-    if !is_served {
-        return refused(ErrorCode::UnsupportedVersion, None);
-    }
-    if group_id.is_empty() {
-        return refused(ErrorCode::InvalidGroupId, None);
-    }
-    let name = String::from(group_id.clone());
-    match broker.groups.describe_streams(&broker, name).await {
-        Ok(Ok(group)) => to_wire(group, authorized_operations),
-        Ok(Err(refusal)) => refused(refusal.code, Some(refusal.message)),
-        Err(code) => refused(code, None),
+async fn describe(broker: Arc<Broker>, group_id: KString, authorized_operations: i32) -> DescribedGroup {
+    let look_up = broker.groups.describe_streams(&broker, String::from(group_id.clone()));
+    match described(&broker, GroupKind::Streams, &group_id, look_up).await {
+        Ok(group) => to_wire(group, authorized_operations),
+        Err(Refused { code, message }) => DescribedGroup {
+            error_code: code.code(),
+            error_message: message,
+            group_id,
+            ..DescribedGroup::default()
+        },
     }
 }
 

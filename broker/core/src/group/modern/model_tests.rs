@@ -5,10 +5,7 @@
 //! * when everybody is heard, all come to rest: each partition has one reader, and no member has two more than another;
 //! * replay of the emitted records gives the same hard state (the shell asserts it at every failover).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_protocol::ErrorCode;
 use proptest::prelude::*;
@@ -16,11 +13,8 @@ use uuid::Uuid;
 
 use super::{ModernHeartbeat, ModernKind, TopicIdPartitions};
 use crate::{
-    group::test_client::{GROUP, Shell, fast_config},
-    metadata::{
-        ClusterImage,
-        image::{PartitionImage, TopicImage},
-    },
+    group::test_client::{GROUP, Shell, fast_config, put_topic},
+    metadata::ClusterImage,
 };
 
 const CLIENTS: usize = 4;
@@ -104,26 +98,8 @@ struct Model {
 
 pub(super) fn image(partitions: usize, epoch: u64) -> ClusterImage {
     let mut image = ClusterImage::empty(Uuid::from_u128(1));
-    let partition = PartitionImage {
-        replicas: vec![1],
-        isr: vec![1],
-        leader: 1,
-        leader_epoch: 0,
-    };
-    for (name, id, count) in [("t", TOPIC_ID, partitions), ("u", OTHER_ID, 3)] {
-        let topic = TopicImage {
-            name: name.into(),
-            id,
-            partitions: vec![partition.clone(); count],
-            configs: BTreeMap::new(),
-            internal: false,
-            created_ms: 0,
-            bindings: Vec::new(),
-            chain_version: 0,
-        };
-        image.topics.insert(name.into(), Arc::new(topic));
-        image.names.insert(id, name.into());
-    }
+    put_topic(&mut image, "t", TOPIC_ID, partitions);
+    put_topic(&mut image, "u", OTHER_ID, 3);
     image.epoch = epoch;
     image
 }

@@ -1,6 +1,6 @@
 //! Members that subscribe to patterns: one claim per rule. `model_tests` has the interleavings.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use millstream_protocol::ErrorCode;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::{
     migration_tests::{beat, heartbeat},
     model_tests::{TOPIC_ID, image},
 };
-use crate::group::test_client::{GROUP, Shell, fast_config};
+use crate::group::test_client::{GROUP, Shell, fast_config, put_topic};
 
 fn shell() -> Shell {
     let mut shell = Shell::new(fast_config());
@@ -47,10 +47,7 @@ fn settled(pattern: &str) -> Shell {
 }
 
 fn add_topic(shell: &mut Shell, name: &str, id: Uuid) {
-    let mut topic = (*shell.image.topics["t"]).clone();
-    (topic.name, topic.id) = (name.into(), id);
-    shell.image.topics.insert(name.into(), Arc::new(topic));
-    shell.image.names.insert(id, name.into());
+    put_topic(&mut shell.image, name, id, 2);
     shell.image.epoch += 1;
 }
 

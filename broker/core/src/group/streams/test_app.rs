@@ -1,19 +1,14 @@
 //! An application in tests: topics that exist, a topology that reads them, and heartbeats.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use uuid::Uuid;
 
 use super::{StreamsHeartbeat, StreamsHeartbeatResponse, Subtopology, Task, Tasks, TopicInfo, Topology};
 use crate::{
     group::{
         modern::ModernRefusal,
-        test_client::{GROUP, Shell},
+        test_client::{GROUP, Shell, put_topic},
     },
-    metadata::{
-        ClusterImage,
-        image::{PartitionImage, TopicImage},
-    },
+    metadata::ClusterImage,
 };
 
 /// Adds a topic, or gives it another number of partitions; 0 deletes it.
@@ -25,24 +20,7 @@ pub(super) fn set_topic(image: &mut ClusterImage, name: &str, partitions: usize)
         image.names.remove(&id);
         return;
     }
-    let partition = PartitionImage {
-        replicas: vec![1],
-        isr: vec![1],
-        leader: 1,
-        leader_epoch: 0,
-    };
-    let topic = TopicImage {
-        name: name.into(),
-        id,
-        partitions: vec![partition; partitions],
-        configs: BTreeMap::new(),
-        internal: false,
-        created_ms: 0,
-        bindings: Vec::new(),
-        chain_version: 0,
-    };
-    image.topics.insert(name.into(), Arc::new(topic));
-    image.names.insert(id, name.into());
+    put_topic(image, name, id, partitions);
 }
 
 /// Part `0` reads `in`, part `1` reads `state` and keeps what it knows in `log`.
