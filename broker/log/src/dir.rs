@@ -10,7 +10,7 @@ use std::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
+    thread::{JoinHandle, ScopedJoinHandle},
 };
 
 use crate::{
@@ -20,8 +20,10 @@ use crate::{
 
 /// Start of the name of a log that is being deleted; no log that is in use starts with a dot.
 const DELETED_PREFIX: &str = ".deleted-";
-/// Files synced at the same time within one group.
+/// Logs synced at the same time within one group, or closed at the same time.
 const PARALLEL_SYNCS: usize = 8;
+/// From so many logs on they are closed at the same time. Fewer are closed in their order, which a simulation relies on.
+const MANY_LOGS: usize = 64;
 
 /// Whether a log directory may be used; shared by its logs.
 #[derive(Debug)]
@@ -191,11 +193,14 @@ impl LogDir {
         self.queue.wake.notify_one();
     }
 
-    /// Stops the syncer, closes the logs and leaves the clean-stop marker. No append may follow.
+    /// Stops the syncer, closes the logs, many of them side by side, and leaves the clean-stop marker. No append may follow.
     pub fn close(&self, logs: &[Arc<Log>]) -> Result<(), LogError> {
         self.stop_syncer();
-        for log in logs {
-            log.close((self.clock)())?;
+        let close = |part: &[Arc<Log>]| part.iter().try_for_each(|log| log.close((self.clock)()));
+        if logs.len() < MANY_LOGS {
+            close(logs)?;
+        } else {
+            in_parts(logs, close).into_iter().collect::<Result<(), LogError>>()?;
         }
         let marker = self.path.join(".clean");
         replace_file(&*self.disk, &marker, b"").map_err(LogError::io("write clean marker", marker))
@@ -231,26 +236,33 @@ fn sync_groups(queue: &Queue, clock: &(dyn Fn() -> i64 + Send + Sync)) {
             }
             std::mem::take(&mut state.logs)
         };
-        let sync = |logs: &[Arc<Log>]| {
-            for log in logs {
+        in_parts(&group, |part| {
+            for log in part {
                 // Cleared first, so that appends during this sync ask for the next one.
                 log.sync_requested.store(false, Ordering::Release);
                 // The failure was logged, and the observer told, where it happened.
                 let _ = log.sync(clock());
             }
-        };
-        let share = group.len().div_ceil(PARALLEL_SYNCS);
-        if share == 1 && group.len() == 1 {
-            sync(&group);
-            continue;
-        }
-        std::thread::scope(|scope| {
-            for part in group.chunks(share) {
-                // Without another thread the work is done on this one.
-                if std::thread::Builder::new().spawn_scoped(scope, move || sync(part)).is_err() {
-                    sync(part);
-                }
-            }
         });
     }
+}
+
+/// Works on parts of the logs at the same time. Without another thread the work is done on this one.
+fn in_parts<R: Send>(logs: &[Arc<Log>], work: impl Fn(&[Arc<Log>]) -> R + Sync) -> Vec<R> {
+    if logs.len() == 1 {
+        return vec![work(logs)];
+    }
+    let (work, share) = (&work, logs.len().div_ceil(PARALLEL_SYNCS).max(1));
+    std::thread::scope(|scope| {
+        let start = |part| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, move || work(part));
+            thread.map_err(|_| work(part))
+        };
+        let parts: Vec<_> = logs.chunks(share).map(start).collect();
+        let finish = |part: Result<ScopedJoinHandle<'_, R>, R>| match part {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(done) => done,
+        };
+        parts.into_iter().map(finish).collect()
+    })
 }

@@ -75,6 +75,8 @@ pub struct Log {
     /// No transaction is open or could come back.
     is_stable: AtomicBool,
     pub(crate) dirty_bytes: AtomicU64,
+    /// The files that a clean stop leaves are there, and the log is as it was then.
+    pub(crate) is_as_closed: AtomicBool,
 }
 
 /// What the appender's lock guards.
@@ -87,8 +89,8 @@ pub(crate) struct Appender {
     pub epochs_changed: bool,
 }
 
-/// When the checkpoint file was last written.
-#[derive(Debug, Default)]
+/// When the checkpoint file was last written, or the log opened.
+#[derive(Debug)]
 pub(crate) struct CheckpointState {
     pub written_ms: i64,
 }
@@ -112,6 +114,9 @@ pub(crate) struct Opened {
     pub epochs: Vec<EpochEntry>,
     pub log_start_offset: i64,
     pub cleaner: CleanerState,
+    /// The last stop left all files that the next one would write.
+    pub is_as_closed: bool,
+    pub opened_ms: i64,
 }
 
 impl Log {
@@ -132,7 +137,9 @@ impl Log {
             trimming: Mutex::default(),
             cleaner: Mutex::new(opened.cleaner),
             durable_end: AtomicI64::new(log_end),
-            checkpoint: Mutex::default(),
+            checkpoint: Mutex::new(CheckpointState {
+                written_ms: opened.opened_ms,
+            }),
             config: RwLock::new(Arc::new(config)),
             segments: RwLock::new(Arc::new(opened.segments)),
             appender: Mutex::new(Appender {
@@ -145,6 +152,7 @@ impl Log {
             is_stable: AtomicBool::new(is_stable),
             log_end: AtomicI64::new(log_end),
             dirty_bytes: AtomicU64::new(0),
+            is_as_closed: AtomicBool::new(opened.is_as_closed),
         }
     }
 
@@ -266,6 +274,7 @@ impl Log {
         header.partition_leader_epoch = leader_epoch;
         let stamped = (config.timestamp_type == TimestampType::LogAppendTime).then(|| stamp(&mut header, batch, now_ms));
         let batch = stamped.as_deref().unwrap_or(batch);
+        self.is_as_closed.store(false, Ordering::Release);
         let (fixed, body) = batch.split_at(BatchHeader::SIZE);
         let mut head: [u8; BatchHeader::SIZE] = std::array::from_fn(|index| fixed[index]);
         assign_offsets(&mut head, header.base_offset, leader_epoch);
@@ -482,6 +491,7 @@ impl Log {
             self.sync(now_ms)?;
         }
         if self.log_start.fetch_max(offset, Ordering::AcqRel) < offset {
+            self.is_as_closed.store(false, Ordering::Release);
             self.appender().producers.forget_below(offset);
             self.store_checkpoint(self.durable_end_offset())?;
         }

@@ -5,6 +5,7 @@
 //! the log, one below it means that durable data was damaged, and the log refuses to open.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
@@ -52,6 +53,7 @@ impl Log {
             compacted_end: cleaner.first_dirty(),
             swapped: &swapped,
             now_ms,
+            is_as_closed: Cell::new(mode == OpenMode::Clean),
         };
         let segments = recovery.open_segments()?;
         let log_end = segments.last().map_or(checkpoint.log_start_offset, |segment| segment.next_offset());
@@ -60,6 +62,7 @@ impl Log {
         epochs.retain(|entry| entry.start_offset <= log_end);
         recovery.add_epochs(&segments, &mut epochs)?;
         let log_start_offset = checkpoint.log_start_offset;
+        let is_as_closed = recovery.is_as_closed.get();
         let log = Self::new(
             dir,
             disk,
@@ -71,6 +74,8 @@ impl Log {
                 epochs,
                 log_start_offset,
                 cleaner,
+                is_as_closed,
+                opened_ms: now_ms,
             },
         );
         if mode == OpenMode::Unclean {
@@ -93,6 +98,8 @@ struct Recovery<'a> {
     /// First offset of segments that compaction was just putting in place, and of those after them.
     swapped: &'a BTreeMap<i64, i64>,
     now_ms: i64,
+    /// All that a clean stop leaves was found.
+    is_as_closed: Cell<bool>,
 }
 
 impl Recovery<'_> {
@@ -136,6 +143,7 @@ impl Recovery<'_> {
         }
         // The last segment takes appends, so it must not be sealed.
         if segments.last().is_none_or(|last| last.is_sealed()) {
+            self.is_as_closed.set(false);
             segments.push(Arc::new(Segment::create(&**self.disk, self.dir, end)?));
             self.disk.sync_dir(self.dir).map_err(LogError::io("sync directory", self.dir))?;
         }
@@ -159,6 +167,7 @@ impl Recovery<'_> {
     }
 
     fn remove_segment(&self, base: i64) -> Result<(), LogError> {
+        self.is_as_closed.set(false);
         let path = self.dir.join(file_name(base, "log"));
         tracing::warn!(segment = %path.display(), "deleted a segment beyond the torn tail");
         self.disk.remove_file(&path).map_err(LogError::io("delete segment", path))
@@ -196,6 +205,7 @@ impl Recovery<'_> {
         seal: bool,
         may_end_in_hole: Option<i64>,
     ) -> Result<(Segment, bool), LogError> {
+        self.is_as_closed.set(false);
         let segment = Segment::with_summary(empty_summary(base), path, file, Entries::Memory(Vec::new()), false);
         let mut buffer = Vec::new();
         let mut buffer_start = 0u64;
@@ -273,6 +283,9 @@ impl Recovery<'_> {
                 (producers, from) = (states, offset);
                 found = true;
             }
+        }
+        if !found || from != log_end {
+            self.is_as_closed.set(false);
         }
         for segment in segments.iter().filter(|segment| segment.next_offset() > from) {
             for item in segment.headers_from(segment.position_before_offset(from)?) {

@@ -100,6 +100,9 @@ impl Log {
 
     /// Makes the log ready for a clean start: synced, indexed, with a producer snapshot at its end.
     pub fn close(&self, now_ms: i64) -> Result<(), LogError> {
+        if self.is_as_closed.load(Ordering::Acquire) {
+            return self.check();
+        }
         let end = self.sync(now_ms)?;
         let snapshot = self.appender().producers.encode(end);
         let path = self.dir.join(file_name(end, "snapshot"));

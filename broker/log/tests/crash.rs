@@ -318,6 +318,63 @@ fn batches_without_records_are_known_over_restarts() {
 }
 
 #[test]
+fn a_log_that_did_not_change_is_closed_without_touching_the_disk() {
+    let disk = MemoryDisk::new();
+    let (dir, log) = open(&disk, &small()).unwrap();
+    append(&log, &batch(&[NOW_MS], 200)).unwrap();
+    dir.close(&[log]).unwrap();
+    let changes: [fn(&Log); 3] = [
+        |_| {},
+        |log| drop(append(log, &batch(&[NOW_MS], 200)).unwrap()),
+        |log| drop(log.advance_log_start(1).unwrap()),
+    ];
+    let closes = changes.map(|change| {
+        let disk = disk.crash(0);
+        let (_dir, log) = open(&disk, &small()).unwrap();
+        change(&log);
+        disk.fail_sync_after(0);
+        log.close(NOW_MS).is_ok()
+    });
+    assert_eq!(closes, [true, false, false]);
+    // What is there after an unclean stop is not what a clean one leaves.
+    let unclean = disk.crash(0);
+    drop(open(&unclean, &small()).unwrap());
+    let (dir, log) = open(&unclean, &small()).unwrap();
+    assert_eq!(dir.mode(), OpenMode::Unclean);
+    unclean.fail_sync_after(0);
+    assert!(log.close(NOW_MS).is_err());
+}
+
+#[test]
+fn many_logs_are_closed_as_one_is() {
+    let disk = MemoryDisk::new();
+    let dir = open_dir(&disk);
+    let names: Vec<String> = (0..100).map(|number| format!("t-{number}")).collect();
+    let logs: Vec<Arc<Log>> = names.iter().map(|name| dir.open_log(name, small()).unwrap()).collect();
+    dir.sync_names().unwrap();
+    for log in &logs {
+        append(log, &idempotent_batch(&[NOW_MS], 10, Some((5, 0)))).unwrap();
+    }
+    dir.close(&logs).unwrap();
+    let dir = open_dir(&disk.crash(0));
+    assert_eq!(dir.mode(), OpenMode::Clean);
+    for name in &names {
+        let log = dir.open_log(name, small()).unwrap();
+        assert_eq!(log.log_end_offset(), 1);
+        assert!(append(&log, &idempotent_batch(&[NOW_MS], 10, Some((5, 0)))).unwrap().duplicate);
+    }
+    // One that cannot be closed keeps the directory from being clean.
+    let disk = MemoryDisk::new();
+    let dir = open_dir(&disk);
+    let logs: Vec<Arc<Log>> = names.iter().map(|name| dir.open_log(name, small()).unwrap()).collect();
+    dir.sync_names().unwrap();
+    append(&logs[70], &batch(&[NOW_MS], 10)).unwrap();
+    disk.fail_sync_after(0);
+    assert!(dir.close(&logs).is_err());
+    assert_eq!(open_dir(&disk.crash(0)).mode(), OpenMode::Unclean);
+}
+
+#[test]
 fn a_full_disk_refuses_the_append_and_leaves_the_log_usable() {
     let disk = MemoryDisk::new();
     let (_dir, log) = open(&disk, &LogConfig::default()).unwrap();

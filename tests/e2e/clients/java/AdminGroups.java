@@ -141,14 +141,15 @@ final class AdminGroups {
                 () -> admin.alterConsumerGroupOffsets(group.id, Map.of(group.partition, FIVE)).all());
             Expect.failure("deleting with a member", GroupSubscribedToTopicException.class,
                 () -> admin.deleteConsumerGroupOffsets(group.id, Set.of(group.partition)).partitionResult(group.partition));
-            removeAll(group.id);
         }
+        removeAll(closed.id);
         Expect.got(admin.alterConsumerGroupOffsets(closed.id, Map.of(closed.partition, FIVE)).all());
         Expect.equal("altered", FIVE, offsetsOf(closed.id).get(closed.partition));
         Expect.got(admin.deleteConsumerGroupOffsets(closed.id, Set.of(closed.partition)).all());
         Expect.equal("deleted", null, offsetsOf(closed.id).get(closed.partition));
     }
 
+    /** Static members stay when they are closed; removed before, one of the new protocol joins again by itself. */
     private void removeAll(String group) throws Exception {
         Expect.got(admin.removeMembersFromConsumerGroup(group, new RemoveMembersFromConsumerGroupOptions()).all());
     }
@@ -158,8 +159,8 @@ final class AdminGroups {
         try (Group group = new Group(protocol)) {
             closed = group;
             Expect.failure("with a member", GroupNotEmptyException.class, () -> admin.deleteConsumerGroups(List.of(group.id)).all());
-            removeAll(group.id);
         }
+        removeAll(closed.id);
         Expect.got(admin.deleteConsumerGroups(List.of(closed.id)).all());
         Expect.failure("again", GroupIdNotFoundException.class, () -> admin.deleteConsumerGroups(List.of(closed.id)).all());
         Expect.that("it is not listed", !lists(new ListGroupsOptions(), closed.id), "it is");
