@@ -26,7 +26,7 @@ pub struct GroupCoordinator {
     pub(super) timers: Timers,
     /// What patterns mean, and what of that consumer groups have still to write down.
     pub(super) regexes: Regexes,
-    /// The member epoch that a timer for giving up partitions runs for.
+    /// The epoch that a streams member's timer for giving up tasks runs for.
     pub(super) revocation_epochs: BTreeMap<TimerKey, i32>,
     /// The image that a consumer or share group was last checked with.
     pub(super) checked_images: BTreeMap<String, u64>,
@@ -180,13 +180,7 @@ impl GroupCoordinator {
                     self.on_modern_session(now_ms, ModernKind::Consumer, &group_id, member_id, &mut decision);
                 }
                 TimerKey::Revocation { group_id, member_id } => {
-                    let key = TimerKey::Revocation {
-                        group_id: group_id.clone(),
-                        member_id: member_id.clone(),
-                    };
-                    if let Some(epoch) = self.revocation_epochs.remove(&key) {
-                        self.on_revocation(now_ms, &group_id, &member_id, epoch, &mut decision);
-                    }
+                    self.on_revocation(now_ms, &group_id, &member_id, &mut decision);
                 }
                 TimerKey::Regexes { group_id } => self.on_regexes(now_ms, &group_id, &mut decision),
                 TimerKey::StreamsSession { group_id, member_id } => self.on_streams_session(&group_id, &member_id, &mut decision),

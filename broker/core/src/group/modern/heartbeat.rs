@@ -226,6 +226,10 @@ impl GroupCoordinator {
         let is_other = wants_topics || old_regex != new_regex;
         // Another assignor is used from the next epoch on, and makes none.
         let wants_other = group.epoch == 0 || wants_topics || group.makes_epoch(old_regex, new_regex);
+        // Compared is what was wanted until now, with new metadata: a pattern that is not resolved yet makes its epoch when it is.
+        group.members.insert(request.member_id.clone(), before.clone());
+        let is_checked = self.checked_images.get(&request.group_id) == Some(&image.epoch) && group.topics_hash != TOPICS_UNKNOWN;
+        let are_topics_other = !is_checked && topics_hash(&self.resolve(&group, image).0) != group.topics_hash;
         group.members.insert(
             request.member_id.clone(),
             ModernMember {
@@ -236,10 +240,7 @@ impl GroupCoordinator {
         forget_regexes(&mut turn, &mut group);
         let (topics, subscriptions) = self.resolve(&group, image);
         let hash = topics_hash(&topics);
-        // With the same image the hash is another one only because a member went to a pattern that is not resolved, which makes its
-        // epoch when it is. So only a new image is looked at, or an epoch without a hash.
-        let is_checked = self.checked_images.get(&request.group_id) == Some(&image.epoch) && group.topics_hash != TOPICS_UNKNOWN;
-        if wants_other || !is_checked && hash != group.topics_hash {
+        if wants_other || are_topics_other {
             // An epoch without a hash was made for what is different already.
             group.epoch += i32::from(wants_other || group.topics_hash != TOPICS_UNKNOWN);
             group.topics_hash = hash;

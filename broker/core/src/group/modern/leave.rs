@@ -148,9 +148,7 @@ impl GroupCoordinator {
         self.timers.cancel(&session_key(kind, group_id, member_id));
         self.timers.cancel(&rejoin_key(group_id, member_id));
         self.timers.cancel(&member_sync_key(group_id, member_id));
-        let key = revocation_key(group_id, member_id);
-        self.timers.cancel(&key);
-        self.revocation_epochs.remove(&key);
+        self.timers.cancel(&revocation_key(group_id, member_id));
     }
 
     /// A member was silent for too long, or did not join or sync when it was its turn.
@@ -169,11 +167,9 @@ impl GroupCoordinator {
     }
 
     /// A member did not give up its partitions in time.
-    pub(in crate::group) fn on_revocation(&mut self, now_ms: i64, group_id: &str, member_id: &str, epoch: i32, decision: &mut Decision) {
+    pub(in crate::group) fn on_revocation(&mut self, now_ms: i64, group_id: &str, member_id: &str, decision: &mut Decision) {
         let member = self.hard.modern(group_id).and_then(|group| group.members.get(member_id));
-        let is_late =
-            member.is_some_and(|member| member.current.epoch == epoch && member.current.state == MemberState::UnrevokedPartitions);
-        if is_late {
+        if member.is_some_and(|member| member.current.state == MemberState::UnrevokedPartitions) {
             self.fence(now_ms, ModernKind::Consumer, group_id, &[member_id.to_owned()].into(), decision);
         }
     }
@@ -181,6 +177,10 @@ impl GroupCoordinator {
     /// A member was heard: its session begins anew, and so does what it has to do next.
     pub(super) fn renew_modern_timers(&mut self, now_ms: i64, request: &ModernHeartbeat, member: &ModernMember) {
         let next = &member.current;
+        let group = self.hard.modern(&request.group_id);
+        let known = group.and_then(|group| group.members.get(&request.member_id));
+        // What is taken away later has its own time.
+        let is_new = known.is_none_or(|known| known.current != *next);
         // At least 1: a timer that comes back at once would never let a tick end.
         let timeout_ms = member.subscription.rebalance_timeout_ms.max(1);
         let key = session_key(request.kind, &request.group_id, &request.member_id);
@@ -196,10 +196,8 @@ impl GroupCoordinator {
         // A classic member that has to give something up must join again in time, which has its own timer.
         if next.state != MemberState::UnrevokedPartitions || request.classic.is_some() {
             self.timers.cancel(&key);
-            self.revocation_epochs.remove(&key);
-        } else if self.revocation_epochs.get(&key) != Some(&next.epoch) {
-            self.timers.schedule(key.clone(), now_ms.saturating_add(timeout_ms.into()));
-            self.revocation_epochs.insert(key, next.epoch);
+        } else if is_new || !self.timers.contains(&key) {
+            self.timers.schedule(key, now_ms.saturating_add(timeout_ms.into()));
         }
     }
 }

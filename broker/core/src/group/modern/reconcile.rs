@@ -35,16 +35,9 @@ pub(super) fn next_assignment(
         MemberState::UnrevokedPartitions if owned.is_none_or(|owned| intersects(owned, &current.revoking)) => {
             without_unwanted(current, owned, wanted)
         }
-        // It has given up what it was told to: another thing that is taken away has its own time.
-        MemberState::UnrevokedPartitions => {
-            let given_up = CurrentAssignment {
-                epoch: (current.epoch + 1).min(target_epoch),
-                previous_epoch: current.epoch,
-                ..current.clone()
-            };
-            step(group, member_id, &given_up, target_epoch, target, owned)
+        MemberState::Stable | MemberState::UnrevokedPartitions | MemberState::UnreleasedPartitions => {
+            step(group, member_id, current, target_epoch, target, owned)
         }
-        MemberState::Stable | MemberState::UnreleasedPartitions => step(group, member_id, current, target_epoch, target, owned),
     }
 }
 

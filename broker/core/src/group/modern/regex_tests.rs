@@ -140,6 +140,15 @@ fn what_a_member_leaves_before_its_pattern_is_resolved_is_left_alone() {
 }
 
 #[test]
+fn another_topic_in_the_metadata_changes_nothing_for_one_who_goes_to_another_pattern() {
+    let mut shell = settled("t.*");
+    add_topic(&mut shell, "other", Uuid::from_u128(8));
+    assert_eq!(heard(say(&mut shell, "a", 2, "[st]")), (2, vec![]));
+    shell.advance(0);
+    assert_eq!(heard(say(&mut shell, "a", 2, "[st]")), (3, vec![TOPIC_ID]));
+}
+
+#[test]
 fn an_epoch_that_came_in_between_is_enough() {
     let mut shell = settled("t.*");
     // What the target still gives it would be nobody's, but it leaves, which makes an epoch.

@@ -73,7 +73,7 @@ pub fn compile(pattern: &str) -> Option<Regex> {
     if pattern.len() > PATTERN_BYTES_MAX {
         return None;
     }
-    let pattern = translate(pattern);
+    let pattern = translate(pattern)?;
     // The bare pattern first: brackets that close what is added here would change what is meant.
     Regex::new(&pattern).ok()?;
     Regex::new(&format!("^(?:{pattern})$")).ok()
