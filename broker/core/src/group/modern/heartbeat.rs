@@ -184,7 +184,8 @@ impl GroupCoordinator {
             .iter()
             .map(|record| record.encode_value().map_or(0, |value| value.len()));
         let max = self.config.group_record_bytes_max;
-        if sizes.clone().any(|size| size > max) || found.brings_too_much(request, max) {
+        let group = self.hard.modern(&request.group_id);
+        if sizes.clone().any(|size| size > max) || found.brings_too_much(request, group, max) {
             let message = "The subscription or its assignment is too large.";
             return Err(ModernRefusal::new(ErrorCode::InvalidRequest, message));
         }

@@ -200,4 +200,9 @@ fn a_pattern_that_comes_to_mean_more_than_a_record_holds_keeps_what_it_meant() {
         3,
         "others are not held up"
     );
+    assert_eq!(
+        say(&mut shell, "c", 0, "t.*").unwrap().member_epoch,
+        4,
+        "nor those who come with the pattern"
+    );
 }

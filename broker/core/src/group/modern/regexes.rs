@@ -51,10 +51,12 @@ pub(super) struct Matches {
 }
 
 impl Matches {
-    /// Whether the request brings a pattern that means more than a record can hold.
-    pub fn brings_too_much(&self, request: &ModernHeartbeat, bytes_max: usize) -> bool {
-        let topics = request.regex.as_ref().and_then(|regex| self.topics.get(regex));
-        topics.is_some_and(|topics| record_bytes(topics) > bytes_max)
+    /// Whether the request brings a pattern that means more than a record can hold, and that its group has no older meaning of.
+    pub fn brings_too_much(&self, request: &ModernHeartbeat, group: Option<&ModernGroup>, bytes_max: usize) -> bool {
+        let Some((regex, topics)) = request.regex.as_ref().and_then(|regex| self.topics.get_key_value(regex)) else {
+            return false;
+        };
+        record_bytes(topics) > bytes_max && group.is_none_or(|group| !group.regexes.contains_key(regex))
     }
 }
 
